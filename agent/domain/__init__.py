@@ -1,0 +1,1 @@
+"""Pure decisions: no clock, randomness, environment, logging, threads or I/O."""

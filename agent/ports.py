@@ -1,0 +1,150 @@
+"""What the agent's services need from the outside world. Adapters implement these Protocols.
+
+Times are seconds since the Unix epoch (``float``) as given by the agent's clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.domain.detection import Detection, FrameStats
+from contract.events import Event, EventBase
+from contract.messages import EventAck
+
+Image = npt.NDArray[np.uint8]
+"""Height x width x 3, BGR, 8 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    image: Image
+    captured_at: float
+    """When the frame was read from the camera."""
+    number: int
+    """Counts the frames of one source, from 1, across reconnects."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """How reading goes, whatever the pictures show."""
+
+    connected: bool
+    fps_read: float
+    """Frames read per second over the last few seconds."""
+    last_frame_at: float | None
+    decode_errors: int
+    """Decoder complaints during the last 2 s."""
+    error: str = ""
+    """Why it is not connected, in words for an operator, without credentials."""
+
+
+class FrameSource(Protocol):
+    """One camera. Never blocks: reading happens elsewhere."""
+
+    def latest(self, after: int) -> Frame | None:
+        """The newest frame if its number is above ``after``, else None."""
+
+    def health(self) -> SourceHealth: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Read from the model's own metadata."""
+
+    names: tuple[str, ...]
+    """Class names by class id."""
+    image_size: tuple[int, int]
+    """Height and width of the network's input in pixels."""
+    task: str
+    runtime: str
+    """``openvino``, ``onnxruntime`` or ``ultralytics``."""
+    digest: str
+    """``sha256:…`` of the artifact."""
+    version: str
+
+
+class Detector(Protocol):
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def detect(self, image: Image) -> list[Detection]:
+        """Objects in one frame, boxes in pixels of ``image``. Raises ``ModelError``."""
+
+
+class Inspector(Protocol):
+    """Measures ``FrameStats``. Keeps the reference view and the previous frame of one camera."""
+
+    def inspect(self, image: Image) -> FrameStats: ...
+
+    def adopt_reference(self, image: Image) -> None:
+        """Take ``image`` as the view that zones were drawn on."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """An event before the outbox gives it its sequence number."""
+
+    id: UUID
+    kind: type[EventBase]
+    camera: str
+    zone: str | None
+    at: float
+    """Capture time of the frame that proved it."""
+    data: Any
+    """An instance of the data model of ``kind``."""
+
+
+class Outbox(Protocol):
+    """Events on disk until the centre has committed them, and the state they came from."""
+
+    def append(self, drafts: Sequence[EventDraft], state: bytes) -> list[Event]:
+        """Store events and ``state`` in one transaction. Raises ``TransientError`` when the disk is
+        full; then nothing was stored."""
+
+    def pending(self, after: int, limit: int) -> list[Event]:
+        """Uncommitted events with ``sequence > after`` in order, at most ``limit``."""
+
+    def commit(self, ack: EventAck) -> int:
+        """Forget what the centre has committed; returns how many. Acks of other streams do nothing."""
+
+    def status(self) -> "OutboxStatus": ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxStatus:
+    stream_id: UUID
+    last_sequence: int
+    pending: int
+    state: bytes | None
+    """The state stored by the last ``append``; None in a new outbox."""
+
+
+class Broker(Protocol):
+    """The MQTT connection. Publishing only enqueues; callbacks only enqueue."""
+
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
+        """Hand a message to the client; False when not connected (QoS 0 messages are then dropped)."""
+
+    @property
+    def connected(self) -> bool: ...
+
+    def take(self, timeout: float) -> "Incoming | None":
+        """The next thing that happened on the connection, or None after ``timeout`` seconds."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """``kind`` is ``connected``, ``disconnected`` (``detail`` says why) or ``message``."""
+
+    kind: str
+    detail: str = ""
+    topic: str = ""
+    payload: bytes = b""

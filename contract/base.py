@@ -1,0 +1,52 @@
+"""The base class of every message, and how bytes become one."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from contract.errors import MessageError
+
+MAX_MESSAGE_BYTES = 64 * 1024
+"""A message larger than this is refused unread; the largest honest telemetry is about 20 KB."""
+
+
+def _to_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+"""A time with a zone, kept in UTC."""
+
+
+class Message(BaseModel):
+    """Immutable, tolerant of fields it does not know (a newer peer may send them)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, ser_json_bytes="base64")
+
+    def to_bytes(self) -> bytes:
+        """The message as UTF-8 JSON."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+T = TypeVar("T")
+
+
+def decode(adapter: TypeAdapter[T], payload: bytes) -> T:
+    """Parse ``payload`` (UTF-8 JSON, at most ``MAX_MESSAGE_BYTES``). Raises ``MessageError``."""
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise MessageError(f"{len(payload)} bytes; a message has at most {MAX_MESSAGE_BYTES}")
+    try:
+        return adapter.validate_json(payload)
+    except ValidationError as error:
+        raise MessageError(describe(error)) from error
+    except RecursionError as error:
+        raise MessageError("nested too deeply") from error
+
+
+def describe(error: ValidationError) -> str:
+    """The first few validation problems as one line that names the fields, without their values."""
+    shown: list[dict[str, Any]] = [dict(e) for e in error.errors(include_url=False, include_input=False)]
+    parts = [f"{'.'.join(str(p) for p in e['loc']) or 'message'}: {e['msg']}" for e in shown[:3]]
+    more = f" (and {len(shown) - 3} more)" if len(shown) > 3 else ""
+    return "; ".join(parts) + more

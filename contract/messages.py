@@ -1,0 +1,134 @@
+"""Messages other than events: device state, telemetry, camera status, acknowledgement."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field, TypeAdapter
+
+from contract.base import Message, UtcTime, decode
+from contract.names import CameraStatus, Digest, Name, Sku
+
+CONFIDENCE_BINS = 10
+"""Bins of the confidence histogram over [0, 1)."""
+
+NonNegative = Annotated[float, Field(ge=0)]
+Total = Annotated[int, Field(ge=0)]
+
+
+class ModelRef(Message):
+    """The model an agent runs."""
+
+    digest: Digest
+    version: Annotated[str, Field(max_length=128)]
+
+
+class DeviceState(Message):
+    """Retained birth of a device, or its death when sent as last will or on a clean stop.
+
+    Birth and death of one session share ``session_id``, so that a late will of an old session never
+    marks a newer one offline (Sparkplug's bdSeq does the same).
+    """
+
+    status: Literal["online", "offline"]
+    session_id: UUID
+    at: UtcTime
+    agent_version: str = ""
+    model: ModelRef | None = None
+    rollout_id: UUID | None = None
+    stream_id: UUID | None = None
+    cameras: tuple[Name, ...] = ()
+    reason: str = ""
+
+
+class CameraTelemetry(Message):
+    camera: Name
+    status: CameraStatus
+    fps_read: NonNegative
+    fps_inferred: NonNegative
+    frame_age_s: NonNegative | None = None
+    """Age of the newest frame; absent before the first one."""
+    inference_ms_p50: NonNegative | None = None
+    inference_ms_p95: NonNegative | None = None
+    confidence_histogram: Annotated[tuple[Total, ...], Field(max_length=CONFIDENCE_BINS)] = ()
+    detections_per_class: dict[Sku, Total] = {}
+    last_inference_at: UtcTime | None = None
+    handover_gap_s: NonNegative | None = None
+    """Seconds between the last inference of the previous agent process and the first of this one."""
+
+
+class DeviceTelemetry(Message):
+    cpu_percent: NonNegative
+    memory_mb: NonNegative
+    """Resident memory of the agent and its camera workers."""
+    memory_percent: NonNegative
+    disk_free_mb: NonNegative
+    temperature_c: float | None = None
+
+
+class OutboxTelemetry(Message):
+    stream_id: UUID
+    last_sequence: Total
+    """Highest sequence ever written, 0 when none."""
+    pending: Total
+    """Events not yet committed by the centre."""
+    full: bool = False
+    """True while the disk refuses writes; stock is then not reported, and says so here."""
+
+
+class Telemetry(Message):
+    """Heartbeat; its arrival is what keeps a device ``online``."""
+
+    session_id: UUID
+    at: UtcTime
+    interval_s: Annotated[float, Field(gt=0)]
+    agent_version: str
+    model: ModelRef
+    rollout_id: UUID | None = None
+    config_digest: Digest
+    config_error: str = ""
+    """Why the newest configuration file was refused; the last good one stays in force."""
+    device: DeviceTelemetry
+    outbox: OutboxTelemetry
+    cameras: tuple[CameraTelemetry, ...] = ()
+
+
+class CameraStatusMessage(Message):
+    camera: Name
+    status: CameraStatus
+    reason: str = ""
+    since: UtcTime
+    at: UtcTime
+
+
+class EventAck(Message):
+    """Centre → device: every event of ``stream_id`` up to ``committed_sequence`` is in the database.
+
+    ``resend`` asks the device to publish everything after it again: the centre lost its broker
+    session, or sees a gap that does not close.
+    """
+
+    stream_id: UUID
+    committed_sequence: Total
+    resend: bool = False
+
+
+STATE_ADAPTER = TypeAdapter(DeviceState)
+TELEMETRY_ADAPTER = TypeAdapter(Telemetry)
+CAMERA_STATUS_ADAPTER = TypeAdapter(CameraStatusMessage)
+ACK_ADAPTER = TypeAdapter(EventAck)
+
+
+def decode_state(payload: bytes) -> DeviceState:
+    return decode(STATE_ADAPTER, payload)
+
+
+def decode_telemetry(payload: bytes) -> Telemetry:
+    return decode(TELEMETRY_ADAPTER, payload)
+
+
+def decode_camera_status(payload: bytes) -> CameraStatusMessage:
+    return decode(CAMERA_STATUS_ADAPTER, payload)
+
+
+def decode_ack(payload: bytes) -> EventAck:
+    return decode(ACK_ADAPTER, payload)

@@ -1,0 +1,103 @@
+"""The MQTT topic space ``storefleet/v1/{store}/{device}/…``.
+
+Example:
+    >>> topic = DeviceTopics("berlin-01", "node-1")
+    >>> topic.events
+    'storefleet/v1/berlin-01/node-1/events'
+    >>> parse(topic.events)
+    ParsedTopic(store='berlin-01', device='node-1', channel=<Channel.EVENTS: 'events'>, camera=None)
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contract.errors import TopicError
+from contract.names import is_name
+
+PREFIX = "storefleet/v1"
+
+
+class Channel(StrEnum):
+    """The last part of a topic: what kind of message it carries."""
+
+    STATE = "state"
+    """Retained ``DeviceState``: birth, and death by last will. Device → centre."""
+    TELEMETRY = "telemetry"
+    """``Telemetry`` heartbeat. Device → centre."""
+    EVENTS = "events"
+    """One CloudEvents event, QoS 1. Device → centre."""
+    CAMERA_STATUS = "status"
+    """Retained ``CameraStatusMessage``, under ``cameras/{camera}/status``. Device → centre."""
+    ACKS = "acks"
+    """``EventAck``: what is committed in the central database. Centre → device."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTopics:
+    """Topics of one device. Names must satisfy ``is_name``, else ``TopicError``."""
+
+    store: str
+    device: str
+
+    def __post_init__(self) -> None:
+        for name in (self.store, self.device):
+            if not is_name(name):
+                raise TopicError(f"{name!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
+
+    @property
+    def prefix(self) -> str:
+        return f"{PREFIX}/{self.store}/{self.device}"
+
+    @property
+    def state(self) -> str:
+        return f"{self.prefix}/{Channel.STATE}"
+
+    @property
+    def telemetry(self) -> str:
+        return f"{self.prefix}/{Channel.TELEMETRY}"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}/{Channel.EVENTS}"
+
+    @property
+    def acks(self) -> str:
+        return f"{self.prefix}/{Channel.ACKS}"
+
+    def camera_status(self, camera: str) -> str:
+        if not is_name(camera):
+            raise TopicError(f"camera {camera!r} cannot be a topic level")
+        return f"{self.prefix}/cameras/{camera}/{Channel.CAMERA_STATUS}"
+
+
+FLEET_SUBSCRIPTIONS: tuple[str, ...] = (
+    f"{PREFIX}/+/+/{Channel.STATE}",
+    f"{PREFIX}/+/+/{Channel.TELEMETRY}",
+    f"{PREFIX}/+/+/{Channel.EVENTS}",
+    f"{PREFIX}/+/+/cameras/+/{Channel.CAMERA_STATUS}",
+)
+"""What the centre subscribes to."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedTopic:
+    store: str
+    device: str
+    channel: Channel
+    camera: str | None = None
+
+
+def parse(topic: str) -> ParsedTopic:
+    """Take a topic apart. Raises ``TopicError`` for anything outside the topic space."""
+    levels = topic.split("/")
+    if len(levels) < 5 or "/".join(levels[:2]) != PREFIX:
+        raise TopicError(f"{topic[:120]!r} is not under {PREFIX}/")
+    store, device, rest = levels[2], levels[3], levels[4:]
+    if not (is_name(store) and is_name(device)):
+        raise TopicError(f"{topic[:120]!r} has an invalid store or device name")
+    match rest:
+        case ["cameras", camera, Channel.CAMERA_STATUS] if is_name(camera):
+            return ParsedTopic(store, device, Channel.CAMERA_STATUS, camera)
+        case [Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.ACKS as channel]:
+            return ParsedTopic(store, device, Channel(channel))
+    raise TopicError(f"{topic[:120]!r} names no known channel")
