@@ -1,0 +1,1 @@
+"""The one command line and the demo: composes the programs, owns no product logic."""

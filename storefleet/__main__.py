@@ -1,0 +1,5 @@
+"""``python -m storefleet``."""
+
+from storefleet.cli import main
+
+main()
