@@ -1,0 +1,81 @@
+"""What a release is, and whether a store can run it.
+
+A release binds a signed model manifest to an agent image. Together with a store's configuration it
+says completely what a camera node has to run. Refusals are values: a sentence for an operator.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from contract.signing import Signed
+from contract.store_config import StoreConfig
+from contract.workload import ModelManifest
+
+PERSON_CLASS = "person"
+"""The one class of a model that no planogram lists: it hides zones instead of filling them."""
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
+_LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
+_HOST = rf"{_LABEL}(?:\.{_LABEL})*(?::\d+)?"
+_PATH = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_TAG = r"(?::[\w][\w.-]{0,127})?"
+_IMAGE = re.compile(rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*{_TAG}(?:@sha256:[0-9a-f]{{64}})?", re.ASCII)
+"""Grammar of an image reference: https://pkg.go.dev/github.com/distribution/reference"""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """``signed`` is the manifest exactly as it was signed; ``manifest`` is its decoded payload."""
+
+    name: str
+    image: str
+    manifest: ModelManifest
+    signed: Signed
+    notes: str = ""
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
+def name_refusal(name: str) -> str | None:
+    """Why ``name`` cannot name a release, or None. It becomes a Kubernetes label value."""
+    if _NAME.fullmatch(name):
+        return None
+    return (
+        f"release name {name[:80]!r}: use a-z, 0-9, '-' and '.', at most 63, first and last a letter or digit"
+    )
+
+
+def image_refusal(image: str) -> str | None:
+    """Why ``image`` is no image reference, or None."""
+    if len(image) <= 512 and _IMAGE.fullmatch(image):
+        return None
+    return (
+        f"image {image[:200]!r} is not an image reference; expected registry/name:tag or "
+        "registry/name@sha256:… in lower case"
+    )
+
+
+def is_pinned(image: str) -> bool:
+    """Whether the reference names exactly one image (by digest), not whatever a tag points at today."""
+    return "@sha256:" in image
+
+
+def missing_skus(config: StoreConfig, class_names: Sequence[str]) -> tuple[str, ...]:
+    """SKUs of the planogram that the model cannot see, in planogram order."""
+    known = set(class_names)
+    return tuple(product.sku for product in config.planogram if product.sku not in known)
+
+
+def fit_refusal(config: StoreConfig, release: Release) -> str | None:
+    """Why ``release`` cannot run in this store, or None."""
+    missing = missing_skus(config, release.manifest.names)
+    if not missing:
+        return None
+    shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    model = f"{release.manifest.name}:{release.manifest.version}"
+    return (
+        f"store {config.store}: model {model} of release {release.name} has no class for {shown}; "
+        "train a model with these SKUs or take them out of the store's planogram"
+    )

@@ -1,0 +1,264 @@
+"""The Kubernetes objects of one store, as a pure function of release, store and settings.
+
+One DaemonSet a store runs one agent on every camera node. What the agent needs to know travels in an
+immutable ConfigMap that is named by the hash of its content, so that a change of configuration changes
+the pod template and rolls the pods like any other release: the new agent stands by before the old one
+goes. Nothing here is a secret; secrets are referred to by name.
+
+The ``local`` cluster runs the same pod template as plain processes, so what holds here holds in the demo.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contract.workload import Env
+from controller.domain.release import Release
+
+Manifest = dict[str, Any]
+"""A Kubernetes object as plain JSON data."""
+
+NAME = "storefleet-agent"
+ROLLOUT_ANNOTATION = "storefleet.io/rollout-id"
+RELEASE_ANNOTATION = "storefleet.io/release"
+MODEL_ANNOTATION = "storefleet.io/model-digest"
+STORE_LABEL = "storefleet.io/store"
+CAMERA_NODE_LABEL = "storefleet.io/camera-node"
+
+AGENT_UID = 10001
+"""The user of the agent image; the node's data directory must belong to it."""
+
+CONFIG_DIR = "/etc/storefleet/config"
+SECRET_DIR = "/etc/storefleet/secrets"  # noqa: S105 - a path
+DATA_DIR = "/var/lib/storefleet"
+RUN_DIR = "/run/storefleet"
+
+SURGE_SINCE = (1, 22)
+"""``maxSurge`` of DaemonSets: on by default (beta) since Kubernetes 1.22."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSite:
+    """What is the store's own: its name, its configuration (YAML text) and whose signatures it trusts."""
+
+    store: str
+    config_yaml: str
+    trusted_keys_pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadSettings:
+    """What is the fleet's. Resource figures: an agent with four 720p cameras at 5 frames a second needs
+    about one core and 500 MiB on a small x86 node."""
+
+    mqtt_url: str
+    controller_url: str
+    namespace: str = "storefleet"
+    mqtt_username: str = ""
+    """Empty: the store's name, which the broker's access list is keyed by."""
+    mqtt_ca_in_secret: bool = False
+    """Whether the secret holds ``mqtt-ca.pem``, a private certificate authority of the broker."""
+    secret_name: str = "storefleet-agent"  # noqa: S105 - a name
+    """Keys ``mqtt-password`` and ``artifact-token``."""
+    camera_secret_name: str = "storefleet-cameras"  # noqa: S105 - a name
+    """Becomes environment variables, for ``${NAME}`` in camera URLs. May be missing."""
+    command: tuple[str, ...] = ("storefleet", "agent")
+    data_host_path: str = DATA_DIR
+    node_selector: Mapping[str, str] = field(default_factory=lambda: {CAMERA_NODE_LABEL: "true"})
+    host_network: bool = False
+    """For clusters whose pods cannot reach the cameras otherwise."""
+    cpu_request: str = "500m"
+    memory_request: str = "512Mi"
+    memory_limit: str = "2Gi"
+    grace_s: int = 30
+    """Time to drain the outbox and hand the cameras over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Everything that one store has to run."""
+
+    store: str
+    rollout_id: str
+    namespace: str
+    config_map: Manifest
+    daemon_set: Manifest
+
+
+def build_workload(
+    release: Release, site: StoreSite, rollout_id: str, settings: WorkloadSettings
+) -> Workload:
+    config_map = build_config_map(release, site, settings)
+    return Workload(
+        store=site.store,
+        rollout_id=rollout_id,
+        namespace=settings.namespace,
+        config_map=config_map,
+        daemon_set=build_daemonset(release, site, rollout_id, settings),
+    )
+
+
+def build_config_map(release: Release, site: StoreSite, settings: WorkloadSettings) -> Manifest:
+    """Store configuration, signed model manifest and trusted keys; the name holds their hash."""
+    data = {
+        "store.yaml": site.config_yaml,
+        "model.json": release.signed.model_dump_json(),
+        "keys.pem": site.trusted_keys_pem,
+    }
+    content = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": f"{NAME}-{content}",
+            "namespace": settings.namespace,
+            "labels": _labels(release, site),
+        },
+        "immutable": True,
+        "data": data,
+    }
+
+
+def build_daemonset(
+    release: Release, site: StoreSite, rollout_id: str, settings: WorkloadSettings
+) -> Manifest:
+    """The DaemonSet for a current server. ``for_server`` adapts it to an older one."""
+    annotations = {
+        RELEASE_ANNOTATION: release.name,
+        ROLLOUT_ANNOTATION: rollout_id,
+        MODEL_ANNOTATION: release.manifest.digest,
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": NAME,
+            "namespace": settings.namespace,
+            "labels": _labels(release, site),
+            "annotations": annotations,
+        },
+        "spec": {
+            "selector": {"matchLabels": {"app.kubernetes.io/name": NAME, STORE_LABEL: site.store}},
+            "updateStrategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "revisionHistoryLimit": 5,
+            "template": {
+                "metadata": {"labels": _labels(release, site), "annotations": dict(annotations)},
+                "spec": _pod_spec(release, site, rollout_id, settings),
+            },
+        },
+    }
+
+
+def for_server(daemon_set: Manifest, version: tuple[int, int]) -> tuple[Manifest, tuple[str, ...]]:
+    """``daemon_set`` as a server of ``version`` (major, minor) understands it, and what is degraded."""
+    if version >= SURGE_SINCE:
+        return daemon_set, ()
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    spec = {**daemon_set["spec"], "updateStrategy": strategy}
+    words = (
+        f"Kubernetes {version[0]}.{version[1]} cannot start the new agent beside the old one: cameras go "
+        "unwatched while a release changes; upgrade to 1.22 or later"
+    )
+    return {**daemon_set, "spec": spec}, (words,)
+
+
+def _labels(release: Release, site: StoreSite) -> dict[str, str]:
+    return {
+        "app.kubernetes.io/name": NAME,
+        "app.kubernetes.io/component": "agent",
+        "app.kubernetes.io/part-of": "storefleet",
+        "app.kubernetes.io/managed-by": "storefleet",
+        "app.kubernetes.io/version": release.name,
+        STORE_LABEL: site.store,
+    }
+
+
+def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadSettings) -> Manifest:
+    common = {
+        "image": release.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": _env(site, rollout_id, settings),
+        "envFrom": [{"secretRef": {"name": settings.camera_secret_name, "optional": True}}],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {
+            "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
+            "limits": {"memory": settings.memory_limit},
+        },
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
+            {"name": "secrets", "mountPath": SECRET_DIR, "readOnly": True},
+            {"name": "data", "mountPath": DATA_DIR},
+            {"name": "run", "mountPath": RUN_DIR},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod
+        ],
+    }
+    config_map = build_config_map(release, site, settings)["metadata"]["name"]
+    spec: Manifest = {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": settings.grace_s,
+        "nodeSelector": dict(settings.node_selector),
+        "tolerations": [{"key": CAMERA_NODE_LABEL, "operator": "Exists"}],
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": AGENT_UID,
+            "runAsGroup": AGENT_UID,
+            "fsGroup": AGENT_UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [{"name": "fetch-model", "command": [*settings.command, "fetch"], **common}],
+        "containers": [
+            {"name": "agent", "command": [*settings.command, "run"], **common, **_probes(settings)},
+        ],
+        "volumes": [
+            {"name": "config", "configMap": {"name": config_map, "defaultMode": 0o440}},
+            {"name": "secrets", "secret": {"secretName": settings.secret_name, "defaultMode": 0o440}},
+            {"name": "data", "hostPath": {"path": settings.data_host_path, "type": "Directory"}},
+            {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
+        ],
+    }
+    if settings.host_network:
+        spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    return spec
+
+
+def _env(site: StoreSite, rollout_id: str, settings: WorkloadSettings) -> list[Manifest]:
+    values = {
+        Env.STORE: site.store,
+        Env.ROLLOUT_ID: rollout_id,
+        Env.MQTT_URL: settings.mqtt_url,
+        Env.MQTT_USERNAME: settings.mqtt_username or site.store,
+        Env.MQTT_PASSWORD_FILE: f"{SECRET_DIR}/mqtt-password",
+        Env.CONTROLLER_URL: settings.controller_url,
+        Env.ARTIFACT_TOKEN_FILE: f"{SECRET_DIR}/artifact-token",
+        Env.CONFIG_FILE: f"{CONFIG_DIR}/store.yaml",
+        Env.MODEL_MANIFEST_FILE: f"{CONFIG_DIR}/model.json",
+        Env.TRUSTED_KEYS_FILE: f"{CONFIG_DIR}/keys.pem",
+        Env.DATA_DIR: DATA_DIR,
+        Env.HEALTH_FILE: f"{RUN_DIR}/health.json",
+    }
+    if settings.mqtt_ca_in_secret:
+        values[Env.MQTT_CA_FILE] = f"{SECRET_DIR}/mqtt-ca.pem"
+    node_name = {"name": str(Env.DEVICE), "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    return [node_name, *({"name": str(name), "value": value} for name, value in values.items())]
+
+
+def _probes(settings: WorkloadSettings) -> Manifest:
+    """Start-up may take as long as the first load of a model on a slow node; readiness gates the
+    hand-over, so it is asked often; liveness only catches an inference loop that no longer turns."""
+    live = {"exec": {"command": [*settings.command, "health", "--live"]}}
+    ready = {"exec": {"command": [*settings.command, "health", "--ready"]}}
+    return {
+        "startupProbe": {**live, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 60},
+        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2},
+        "livenessProbe": {**live, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
+    }
