@@ -1,0 +1,66 @@
+"""Turns event drafts into the CloudEvents that cross the wire.
+
+Both outboxes use it inside their append, because only there are the sequence number and the record
+time known; nothing else may number events.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from agent.ports import EventDraft
+from contract.events import Event, EventBase, event_source
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who reports and what with: written into every event, so that it can be attributed later."""
+
+    store: str
+    device: str
+    model_version: str
+    model_digest: str
+    rollout_id: UUID | None = None
+
+
+def utc(seconds: float) -> datetime:
+    """Seconds since the Unix epoch as a UTC datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def seal(
+    drafts: Sequence[EventDraft],
+    origin: Origin,
+    *,
+    stream_id: UUID,
+    last_sequence: int,
+    now: float,
+) -> list[Event]:
+    """Events for ``drafts`` with consecutive sequence numbers from ``last_sequence + 1``, recorded at
+    ``now`` (seconds since the epoch)."""
+    return [
+        _event(draft, origin, stream_id=stream_id, sequence=last_sequence + i, now=now)
+        for i, draft in enumerate(drafts, start=1)
+    ]
+
+
+def _event(
+    draft: EventDraft, origin: Origin, *, stream_id: UUID, sequence: int, now: float
+) -> Event:
+    event: EventBase = draft.kind.model_validate(
+        {
+            "id": draft.id,
+            "source": event_source(origin.store, origin.device, draft.camera),
+            "subject": draft.zone,
+            "time": utc(draft.at),
+            "recordtime": utc(now),
+            "streamid": stream_id,
+            "sequence": sequence,
+            "modelversion": origin.model_version,
+            "modeldigest": origin.model_digest,
+            "rolloutid": origin.rollout_id,
+            "data": draft.data,
+        }
+    )
+    return event  # type: ignore[return-value]  # every class of EVENT_CLASSES is in the union Event
