@@ -1,0 +1,109 @@
+"""Real parts for integration tests: a Mosquitto with one credential per store."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+STORES = ("berlin-01", "paris-02")
+CENTRE = "centre"
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(
+    condition: Callable[[], object], timeout: float = 10.0, what: str = "condition"
+) -> None:
+    """Poll ``condition()`` until it is true; fails the test after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"{what} not reached within {timeout:.0f} s")
+        time.sleep(0.02)
+
+
+class Mosquitto:
+    """A broker on a free local port. Each store may use only its own prefix; ``centre`` sees all.
+
+    The password of user X is ``X-secret``. Stop, kill and start it as often as needed: port,
+    credentials and persistent sessions stay.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self._log = directory / "mosquitto.log"
+        self._config = directory / "mosquitto.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+        users = (CENTRE, *STORES)
+        passwords = directory / "passwords"
+        passwords.write_text(
+            "".join(f"{user}:{self.password(user)}\n" for user in users)
+        )
+        subprocess.run(
+            ["mosquitto_passwd", "-U", str(passwords)], check=True, capture_output=True
+        )
+        acl = directory / "acl"
+        rules = [f"user {CENTRE}\ntopic readwrite storefleet/v1/#\n"]
+        rules += [
+            f"user {store}\ntopic readwrite storefleet/v1/{store}/#\n"
+            for store in STORES
+        ]
+        acl.write_text("\n".join(rules))
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\n"
+            f"user root\nallow_anonymous false\npassword_file {passwords}\nacl_file {acl}\n"
+            f"persistence true\npersistence_location {directory}/\nautosave_interval 1\n"
+            "max_queued_messages 100000\nmax_packet_size 262144\n"
+        )
+
+    @staticmethod
+    def password(user: str) -> str:
+        return f"{user}-secret"
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["mosquitto", "-c", str(self._config)], stdout=log, stderr=log
+            )
+        wait_for(self._listens, what="a listening Mosquitto")
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(10)
+            self._process = None
+
+    def kill(self) -> None:
+        """kill -9: sessions and messages not yet saved are lost."""
+        if self._process:
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    if shutil.which("mosquitto") is None:
+        pytest.skip("mosquitto is not installed")
+    directory = tmp_path / "mosquitto"
+    directory.mkdir()
+    broker = Mosquitto(directory)
+    broker.start()
+    yield broker
+    broker.stop()
