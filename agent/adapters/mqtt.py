@@ -24,13 +24,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import PermanentError
 from agent.ports import Incoming
 
 MAX_IN_FLIGHT = 20
 """QoS 1 messages the broker has not acknowledged; Mosquitto's own default limit."""
-MAX_QUEUED = 200
+MAX_QUEUED = 500
 """Messages paho holds in memory; beyond it ``publish`` says False and the caller tries again."""
 MAX_INCOMING = 1000
 """Messages waiting to be taken; acknowledgements are cumulative, so dropping one is harmless."""
@@ -75,7 +76,11 @@ class MqttBroker:
     ) -> None:
         host, port, tls = split_mqtt_url(address.url)
         self._where = f"{host}:{port}"
-        self._subscriptions = [(topic, 1) for topic in subscriptions]
+        # Nothing retained (we know our own past better) and no echo of what we publish ourselves.
+        options = SubscribeOptions(
+            qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+        )
+        self._subscriptions = [(topic, options) for topic in subscriptions]
         self._incoming: queue.SimpleQueue[Incoming] = queue.SimpleQueue()
         self._connected = threading.Event()
         self._gone = threading.Event()
@@ -190,7 +195,7 @@ class MqttBroker:
         reasons: list[ReasonCode],
         props: Properties | None,
     ) -> None:
-        for (topic, _qos), reason in zip(self._subscriptions, reasons, strict=False):
+        for (topic, _), reason in zip(self._subscriptions, reasons, strict=False):
             if reason.is_failure:
                 _log.error(
                     "broker refused a subscription; let this store's credential read under its own prefix",

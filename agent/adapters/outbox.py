@@ -138,9 +138,11 @@ class SqliteOutbox:
 
     def status(self) -> OutboxStatus:
         with self._lock, self._translated():
-            stream_id, last, state, pending = self._db.execute(
-                "SELECT stream_id, last_sequence, state, (SELECT count(*) FROM events) FROM stream"
+            stream_id, last, state, first = self._db.execute(
+                "SELECT stream_id, last_sequence, state, (SELECT min(sequence) FROM events) FROM stream"
             ).fetchone()
+        # Commits delete from the front only, so what is left has no gap and need not be counted.
+        pending = 0 if first is None else last - first + 1
         return OutboxStatus(UUID(stream_id), last, pending, state)
 
     def close(self) -> None:
