@@ -1,0 +1,1 @@
+"""The outside world: database, MQTT broker, Kubernetes, local processes, model files."""

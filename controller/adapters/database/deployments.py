@@ -1,0 +1,88 @@
+"""Releases and deployments."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, insert, select, update
+
+from controller.adapters.database.rows import Order, as_dict, chunks, page
+from controller.adapters.database.tables import deployments, releases
+from controller.domain.page import Page, PageRequest
+from controller.domain.records import Deployment, ReleaseRecord
+from controller.errors import ConflictError, NotFoundError
+
+
+class Releases:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, release: ReleaseRecord) -> None:
+        if self.get(release.name) is not None:
+            raise ConflictError(
+                f"release {release.name} exists already; releases never change, use a new name"
+            )
+        self._connection.execute(insert(releases), as_dict(release))
+
+    def get(self, name: str) -> ReleaseRecord | None:
+        row = self._connection.execute(select(releases).where(releases.c.name == name)).one_or_none()
+        return ReleaseRecord(**row._mapping) if row else None
+
+    def page(self, request: PageRequest) -> Page[ReleaseRecord]:
+        def build(row: Any) -> ReleaseRecord:
+            return ReleaseRecord(**row._mapping)
+
+        return page(self._connection, select(releases), request, [(releases.c.name, str)], build)
+
+
+class Deployments:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def supersede(self, deployment: Deployment) -> None:
+        self._connection.execute(
+            update(deployments)
+            .where(deployments.c.store == deployment.store, deployments.c.superseded_by.is_(None))
+            .values(superseded_by=deployment.rollout_id)
+        )
+        self._connection.execute(insert(deployments), as_dict(deployment))
+
+    def save(self, deployment: Deployment) -> None:
+        values = as_dict(deployment)
+        # Who superseded it is written by ``supersede`` alone: a reconciler that observed an older
+        # generation must not make it current again.
+        for fixed in ("rollout_id", "superseded_by"):
+            del values[fixed]
+        done = self._connection.execute(
+            update(deployments).where(deployments.c.rollout_id == deployment.rollout_id).values(values)
+        )
+        if done.rowcount == 0:
+            raise NotFoundError(f"deployment {deployment.rollout_id} does not exist")
+
+    def current(self, stores: Iterable[str] | None = None) -> list[Deployment]:
+        query = select(deployments).where(deployments.c.superseded_by.is_(None))
+        if stores is None:
+            rows = list(self._connection.execute(query.order_by(deployments.c.store)))
+        else:
+            rows = []
+            for chunk in chunks(sorted(set(stores))):
+                chosen = query.where(deployments.c.store.in_(chunk)).order_by(deployments.c.store)
+                rows.extend(self._connection.execute(chosen))
+        return [Deployment(**row._mapping) for row in rows]
+
+    def page(self, store: str | None, request: PageRequest) -> Page[Deployment]:
+        query = (
+            select(deployments) if store is None else select(deployments).where(deployments.c.store == store)
+        )
+        order: Order = [(deployments.c.created_at, datetime.fromisoformat), (deployments.c.rollout_id, UUID)]
+
+        def build(row: Any) -> Deployment:
+            return Deployment(**row._mapping)
+
+        return page(self._connection, query, request, order, build, descending=True)
+
+    def get(self, rollout_id: UUID) -> Deployment | None:
+        query = select(deployments).where(deployments.c.rollout_id == rollout_id)
+        row = self._connection.execute(query).one_or_none()
+        return Deployment(**row._mapping) if row else None

@@ -1,0 +1,1 @@
+"""Alembic's migrations. Expand first, contract in a later release: an older controller may still run."""

@@ -1,0 +1,49 @@
+"""Stored events, and how to ask for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    id: int
+    """Order of arrival in the database; what cursors count."""
+    event_id: UUID
+    store: str
+    device: str
+    camera: str
+    zone: str | None
+    type: str
+    kind: str
+    event_time: datetime
+    record_time: datetime
+    received_at: datetime
+    stream_id: UUID
+    sequence: int
+    historical: bool
+    model_version: str
+    model_digest: str
+    rollout_id: UUID | None
+    retracted_by: UUID | None
+    """The event that proved this one wrong."""
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """None means any. ``since`` and ``until`` bound the event time: since <= time < until."""
+
+    store: str | None = None
+    device: str | None = None
+    camera: str | None = None
+    zone: str | None = None
+    kind: str | None = None
+    release: str | None = None
+    rollout_id: UUID | None = None
+    model_digest: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    newest_first: bool = False
