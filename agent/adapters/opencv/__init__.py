@@ -1,0 +1,1 @@
+"""Everything that touches OpenCV: reading cameras, measuring pictures, drawing, scaling."""
