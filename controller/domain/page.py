@@ -14,6 +14,9 @@ class Page(Generic[T]):
     items: tuple[T, ...]
     next_cursor: str | None = None
     """Pass it as ``cursor`` for the following page; None when this is the last one."""
+    end_cursor: str | None = None
+    """The place after the last item, also on the last page: where to look for newer ones later.
+    None only when there are no items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,4 +24,4 @@ class PageRequest:
     limit: int = DEFAULT_LIMIT
     """1 to ``MAX_LIMIT``."""
     cursor: str | None = None
-    """``next_cursor`` of the page before."""
+    """``next_cursor`` or ``end_cursor`` of the page before."""

@@ -89,9 +89,7 @@ def page(
         query = query.where(here < place if descending else here > place)
     query = query.order_by(*(c.desc() if descending else c.asc() for c in columns)).limit(request.limit + 1)
     rows = connection.execute(query).all()
-    cursor = None
-    if len(rows) > request.limit:
-        rows = rows[: request.limit]
-        last = rows[-1]._mapping
-        cursor = encode_cursor([last[column] for column in columns])
-    return Page(tuple(build(row) for row in rows), cursor)
+    more = len(rows) > request.limit
+    rows = rows[: request.limit]
+    end = encode_cursor([rows[-1]._mapping[column] for column in columns]) if rows else None
+    return Page(tuple(build(row) for row in rows), end if more else None, end)

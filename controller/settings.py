@@ -1,0 +1,72 @@
+"""Settings of the controller and of the commands that talk to it. Only the command line reads them."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ControllerSettings(BaseSettings):
+    """``storefleet controller``: environment variables ``STOREFLEET_CONTROLLER_…``."""
+
+    model_config = SettingsConfigDict(env_prefix="STOREFLEET_CONTROLLER_", extra="ignore")
+
+    data_dir: Path = Path(".storefleet/controller")
+    """Embedded database, tokens, signing key and model store; created with mode 0700."""
+    database_url: SecretStr | None = None
+    """``postgresql://user:password@host/name`` or ``sqlite:///file``; default: SQLite in ``data_dir``."""
+    mqtt_url: str = "mqtt://127.0.0.1:1883"
+    """``mqtt://host:port`` or ``mqtts://host:port``, without credentials."""
+    mqtt_username: str = ""
+    mqtt_password_file: Path | None = None
+    mqtt_ca_file: Path | None = None
+    mqtt_client_id: str = "storefleet-controller"
+    """Names the persistent session; two controllers must not share it."""
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8080, ge=0, le=65535)
+    public_url: str = ""
+    """Where agents reach this API; default: what it listens on."""
+    admin_token_file: Path | None = None
+    """Bearer token for everything; default: ``admin.token`` in ``data_dir``, made at first start."""
+    artifact_token_file: Path | None = None
+    """Bearer token that only fetches artifacts; default: ``artifact.token`` in ``data_dir``."""
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
+    """Requests with a larger body are refused; uploads of models have their own limit."""
+    log_level: str = "INFO"
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _no_credentials(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError("no credentials in the URL: use mqtt_username and mqtt_password_file")
+        return value
+
+    @property
+    def database(self) -> str:
+        """The database's URL, password included: never log it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.resolve() / 'controller.db'}"
+
+    @property
+    def admin_token_path(self) -> Path:
+        return self.admin_token_file or self.data_dir / "admin.token"
+
+    @property
+    def artifact_token_path(self) -> Path:
+        return self.artifact_token_file or self.data_dir / "artifact.token"
+
+    @property
+    def agent_facing_url(self) -> str:
+        return self.public_url or f"http://{self.api_host}:{self.api_port}"
+
+
+class ClientSettings(BaseSettings):
+    """Commands that talk to a controller: environment variables ``STOREFLEET_…``."""
+
+    model_config = SettingsConfigDict(env_prefix="STOREFLEET_", extra="ignore")
+
+    controller_url: str = "http://127.0.0.1:8080"
+    api_token: SecretStr | None = None
+    api_token_file: Path = Path(".storefleet/controller/admin.token")
+    """Read when ``api_token`` is not set; what a controller on this machine wrote."""
