@@ -12,7 +12,10 @@ MAX_MESSAGE_BYTES = 64 * 1024
 
 
 def _to_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:  # 0001-01-01T00:00:00+14:00 is before the first representable instant
+        raise ValueError("out of range in UTC") from error
 
 
 UtcTime = Annotated[AwareDatetime, AfterValidator(_to_utc)]
