@@ -1,0 +1,75 @@
+"""Counts what one camera's inference does, for telemetry."""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from agent.domain.detection import Detection
+from contract.messages import CONFIDENCE_BINS
+
+TIMES_KEPT = 100
+"""Inference times that percentiles are taken from."""
+FPS_WINDOW_S = 5.0
+
+
+class CameraMeter:
+    """Written by the inference loop, read by the publisher. Counters run from the start of the process.
+
+    ``previous_at`` is when the previous agent process last looked at this camera (seconds since the
+    epoch), None when unknown.
+    """
+
+    def __init__(self, previous_at: float | None = None) -> None:
+        self._lock = threading.Lock()
+        self._previous_at = previous_at
+        self._times_ms: deque[float] = deque(maxlen=TIMES_KEPT)
+        self._looked_at: deque[float] = deque(maxlen=int(FPS_WINDOW_S * 60))
+        self._histogram = [0] * CONFIDENCE_BINS
+        self._classes: Counter[str] = Counter()
+        self.last_inference_at: float | None = None
+        self.last_frame_at: float | None = None
+        """Capture time of the last frame that was understood."""
+        self.handover_gap_s: float | None = None
+        self.errors = 0
+        """Frames that the detector failed on."""
+        self.last_error = ""
+
+    def note(
+        self, detections: Sequence[Detection], *, took_ms: float, captured_at: float, now: float
+    ) -> None:
+        with self._lock:
+            if self.last_inference_at is None and self._previous_at is not None:
+                self.handover_gap_s = max(0.0, now - self._previous_at)
+            self.last_inference_at = now
+            self.last_frame_at = captured_at
+            self.last_error = ""
+            self._times_ms.append(took_ms)
+            self._looked_at.append(now)
+            for detection in detections:
+                self._histogram[min(CONFIDENCE_BINS - 1, int(detection.confidence * CONFIDENCE_BINS))] += 1
+                self._classes[detection.label] += 1
+
+    def failed(self, error: str) -> None:
+        with self._lock:
+            self.errors += 1
+            self.last_error = error
+
+    def fps(self, now: float) -> float:
+        """Inferences a second over the last ``FPS_WINDOW_S`` seconds."""
+        with self._lock:
+            return sum(0 <= now - at <= FPS_WINDOW_S for at in self._looked_at) / FPS_WINDOW_S
+
+    def percentile_ms(self, share: float) -> float | None:
+        """The inference time that ``share`` of the last ones did not exceed (nearest rank)."""
+        with self._lock:
+            times = sorted(self._times_ms)
+        return times[min(len(times) - 1, int(share * len(times)))] if times else None
+
+    def histogram(self) -> tuple[int, ...]:
+        """Detections by confidence, in ten bins of equal width over [0, 1]."""
+        with self._lock:
+            return tuple(self._histogram)
+
+    def classes(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._classes)

@@ -1,0 +1,94 @@
+"""The agent's settings: environment variables with the prefix ``STOREFLEET_`` (see ``contract.workload.Env``).
+
+Secrets are never settings themselves, only the paths of the files that hold them, so no ``repr``, log
+line or process list can show one.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agent.errors import PermanentError
+from contract.base import describe
+from contract.names import Name
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class ModelSettings(BaseSettings):
+    """What ``agent fetch`` needs, and ``agent run`` too."""
+
+    model_config = SettingsConfigDict(env_prefix="STOREFLEET_", extra="ignore", frozen=True)
+
+    data_dir: Path
+    """Outbox, lock and model cache of the node; survives pods."""
+    model_manifest_file: Path
+    """The signed manifest of the model to run."""
+    trusted_keys_file: Path
+    """PEM public keys that may sign manifests."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class FetchSettings(ModelSettings):
+    controller_url: str
+    """Base URL of the controller's API, such as ``https://storefleet.example``."""
+    artifact_token_file: Path
+    """Holds the bearer token for downloads."""
+    fetch_timeout_s: Seconds = 600.0
+    """How long to keep trying before giving up (the pod is then restarted and resumes)."""
+
+
+class RunSettings(ModelSettings):
+    store: Name
+    """Name of the store; first part of every topic."""
+    device: Name
+    """Name of this node."""
+    mqtt_url: str
+    """``mqtt://host:port`` or ``mqtts://host:port``, without credentials."""
+    mqtt_username: str | None = None
+    """The store's user at the broker."""
+    mqtt_password_file: Path | None = None
+    """Holds that user's password."""
+    mqtt_ca_file: Path | None = None
+    """CA of the broker's certificate; default: the system's."""
+    config_file: Path
+    """The store configuration, watched for changes."""
+    health_file: Path
+    """Where the probes find this process's health."""
+    rollout_id: UUID | None = None
+    """The rollout that brought this release; written into every event."""
+    telemetry_s: Seconds = 5.0
+    """Seconds between heartbeats."""
+    drain_s: Annotated[float, Field(ge=0, le=300)] = 5.0
+    """How long a stopping agent without successor may still deliver events."""
+    runtime: Literal["auto", "openvino", "onnxruntime", "ultralytics"] = "auto"
+    """What runs the model; ``auto`` takes the one its format is for."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """Threads for inference; 0 lets the runtime choose."""
+
+
+T = TypeVar("T", bound=BaseSettings)
+
+
+def load_settings(kind: type[T]) -> T:
+    """Read ``kind`` from the environment. Raises ``PermanentError`` naming every variable that is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise PermanentError(f"settings (environment variables STOREFLEET_...): {describe(error)}") from error
+
+
+def read_secret(path: Path | None, what: str) -> str | None:
+    """The first line of a secret file; None without path. Raises ``PermanentError``."""
+    if path is None:
+        return None
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PermanentError(f"cannot read the {what} from {path}: {type(error).__name__}") from error
+    if not text:
+        raise PermanentError(f"the {what} file {path} is empty")
+    return text
