@@ -29,25 +29,19 @@ def remember(state: ZoneState, fact: Fact, event_id: UUID) -> ZoneState:
     if level is None or not state.alerts:
         return state
     named = tuple(
-        replace(alert, event_id=event_id)
-        if (alert.level, alert.at) == (level, fact.at)
-        else alert
+        replace(alert, event_id=event_id) if (alert.level, alert.at) == (level, fact.at) else alert
         for alert in state.alerts
     )
     return replace(state, alerts=named)
 
 
-def still_open(
-    alerts: tuple[OpenAlert, ...], look: ZoneLook, policy: Policy
-) -> tuple[OpenAlert, ...]:
+def still_open(alerts: tuple[OpenAlert, ...], look: ZoneLook, policy: Policy) -> tuple[OpenAlert, ...]:
     """The alerts that ``look`` leaves open."""
     if not alerts:
         return alerts
     if look.person_near or look.hidden_by_person:
         return ()
-    return tuple(
-        alert for alert in alerts if look.at - alert.at <= policy.retract_within_s
-    )
+    return tuple(alert for alert in alerts if look.at - alert.at <= policy.retract_within_s)
 
 
 def retract(
@@ -70,9 +64,7 @@ def retract(
     kept = state.alerts[: len(state.alerts) - len(disproved)]
     kept = tuple(alert for alert in kept if alert.level in list(_KINDS)[:over])
     return (
-        tuple(
-            _retraction(rule, state, alert, facings, level, at) for alert in disproved
-        ),
+        tuple(_retraction(rule, state, alert, facings, level, at) for alert in disproved),
         stock,
         kept,
     )

@@ -60,11 +60,21 @@ class ConditionState:
     good_frames: int = 0
     frozen_since: float | None = None
     last_frame: float | None = None
+    view_moved: bool = False
+    """The view left its reference and has not been seen back."""
 
     @property
     def online(self) -> bool:
+        return self.condition is not None and self.condition.status is CameraStatus.ONLINE
+
+    @property
+    def moved(self) -> bool:
+        """The latest verdict and the status agree on it."""
         return (
-            self.condition is not None and self.condition.status is CameraStatus.ONLINE
+            self.condition is not None
+            and self.condition.status is CameraStatus.MOVED
+            and self.verdict is not None
+            and self.verdict.status is CameraStatus.MOVED
         )
 
 
@@ -90,9 +100,7 @@ def judge_frame(
     limits: ConditionLimits = LIMITS,
 ) -> tuple[ConditionState, bool]:
     """The state after a new frame, and whether the frame is evidence of what is in front of it."""
-    same_picture = (
-        view.stats.changed <= limits.frozen_change and state.last_frame is not None
-    )
+    same_picture = view.stats.changed <= limits.frozen_change and state.last_frame is not None
     gap = 0.0 if state.last_frame is None else view.at - state.last_frame
     frozen_since = None
     if same_picture:
@@ -101,6 +109,8 @@ def judge_frame(
     state = replace(state, frozen_since=frozen_since, last_frame=view.at)
     verdict = _frame_verdict(state, view, reading, gap, limits)
     state = _advance(state, verdict, now, limits, frame=True)
+    if state.moved and view.size == view.expected_size:
+        state = replace(state, view_moved=True)
     return state, verdict is None and not same_picture and state.online
 
 
@@ -113,9 +123,7 @@ def judge_silence(
 ) -> ConditionState:
     """The state while no new frame has come. Silence alone never makes anything better."""
     verdict = _silence_verdict(reading, now, max(limits.silent_s, longest_gap_s))
-    return (
-        state if verdict is None else _advance(state, verdict, now, limits, frame=False)
-    )
+    return state if verdict is None else _advance(state, verdict, now, limits, frame=False)
 
 
 def _silence_verdict(reading: Reading, now: float, patience_s: float) -> Verdict | None:
@@ -138,12 +146,8 @@ def _frame_verdict(
 ) -> Verdict | None:
     stats = view.stats
     if view.size != view.expected_size:
-        have, want = (
-            f"{width}x{height}" for width, height in (view.size, view.expected_size)
-        )
-        return Verdict(
-            CameraStatus.MOVED, f"frames are {have}, the zones were drawn on {want}"
-        )
+        have, want = (f"{width}x{height}" for width, height in (view.size, view.expected_size))
+        return Verdict(CameraStatus.MOVED, f"frames are {have}, the zones were drawn on {want}")
     if gap > max(limits.silent_s, view.longest_gap_s):
         return Verdict(CameraStatus.STALLED, f"pictures come {gap:.1f} s apart")
     if reading.decode_errors >= limits.decode_errors:
@@ -153,22 +157,19 @@ def _frame_verdict(
         )
     if stats.luma_mean < limits.dark_luma and stats.luma_std < limits.dark_std:
         return Verdict(CameraStatus.DARK, f"brightness {stats.luma_mean:.0f} of 255")
-    if (
-        state.frozen_since is not None
-        and view.at - state.frozen_since >= limits.frozen_s
-    ):
+    if state.frozen_since is not None and view.at - state.frozen_since >= limits.frozen_s:
         return Verdict(
             CameraStatus.STALLED,
             f"frozen picture for {view.at - state.frozen_since:.1f} s",
         )
     if view.people_share > limits.people_share:
         return None
-    if (
-        stats.edge_density < limits.blocked_edges
-        and (stats.match or 0.0) < limits.blocked_match
-    ):
+    if stats.edge_density < limits.blocked_edges and (stats.match or 0.0) < limits.blocked_match:
+        return Verdict(CameraStatus.BLOCKED, f"edges on {stats.edge_density:.1%} of the picture")
+    if stats.match is None and state.view_moved:
         return Verdict(
-            CameraStatus.BLOCKED, f"edges on {stats.edge_density:.1%} of the picture"
+            CameraStatus.MOVED,
+            "moved, and its reference view is lost: draw its zones anew",
         )
     if stats.match is not None and stats.match < limits.lost_match:
         return Verdict(
@@ -191,9 +192,7 @@ def _advance(
     *,
     frame: bool,
 ) -> ConditionState:
-    against, same, good = (
-        _past(t, now) for t in (state.against_since, state.same_since, state.good_since)
-    )
+    against, same, good = (_past(t, now) for t in (state.against_since, state.same_since, state.good_since))
     if verdict is None:
         good = now if good is None else good
         frames = state.good_frames + frame
@@ -206,6 +205,7 @@ def _advance(
         return replace(
             state,
             condition=condition,
+            view_moved=state.view_moved and not recovered,
             verdict=None,
             against_since=against,
             same_since=None,
@@ -213,17 +213,11 @@ def _advance(
             good_frames=min(frames, limits.recover_frames),
         )
     against = now if against is None else against
-    if (
-        same is None
-        or state.verdict is None
-        or state.verdict.status is not verdict.status
-    ):
+    if same is None or state.verdict is None or state.verdict.status is not verdict.status:
         same = now
     return replace(
         state,
-        condition=_fault(
-            state.condition, verdict, now - against, now - same, now, limits
-        ),
+        condition=_fault(state.condition, verdict, now - against, now - same, now, limits),
         verdict=verdict,
         against_since=against,
         same_since=same,
@@ -244,15 +238,10 @@ def _fault(
     first is often only "not connected", the one that helps comes later."""
     if old is None or old.status is CameraStatus.ONLINE:
         confirmed = against_s >= limits.confirm_s[verdict.status]
-        return (
-            CameraCondition(verdict.status, verdict.reason, now) if confirmed else old
-        )
+        return CameraCondition(verdict.status, verdict.reason, now) if confirmed else old
     if old.status is not verdict.status and same_s >= limits.switch_s:
         return CameraCondition(verdict.status, verdict.reason, now)
-    if (
-        old.status is verdict.status is CameraStatus.OFFLINE
-        and same_s >= limits.switch_s
-    ):
+    if old.status is verdict.status is CameraStatus.OFFLINE and same_s >= limits.switch_s:
         return replace(old, reason=verdict.reason)
     return old
 

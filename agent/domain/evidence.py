@@ -79,10 +79,7 @@ _TICK = 1e-6
 def _start(looks: Sequence[Seen], clock: float, span: float) -> int:
     """Index of the newest look that still reaches back ``span`` seconds (0 if none does)."""
     start = 0
-    while (
-        len(looks) - start > MIN_LOOKS
-        and clock - looks[start + 1].clock >= span - _TICK
-    ):
+    while len(looks) - start > MIN_LOOKS and clock - looks[start + 1].clock >= span - _TICK:
         start += 1
     return start
 
@@ -116,9 +113,7 @@ def _rank(n: int, share: float) -> int:
 
 def agrees(looks: Sequence[Seen], belief: int) -> bool:
     """Whether most of ``looks`` see exactly ``belief``."""
-    return 2 * sum(look.count <= belief <= look.count_at_most for look in looks) > len(
-        looks
-    )
+    return 2 * sum(look.count <= belief <= look.count_at_most for look in looks) > len(looks)
 
 
 def strangers(looks: Sequence[Seen]) -> tuple[dict[str, int], set[str]]:

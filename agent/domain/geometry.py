@@ -127,8 +127,7 @@ def frame_share(boxes: Sequence[Box], size: tuple[int, int]) -> float:
     twice: the answer is an upper bound."""
     width, height = size
     total = sum(
-        max(0.0, min(right, width) - max(left, 0.0))
-        * max(0.0, min(bottom, height) - max(top, 0.0))
+        max(0.0, min(right, width) - max(left, 0.0)) * max(0.0, min(bottom, height) - max(top, 0.0))
         for left, top, right, bottom in boxes
     )
     return min(1.0, total / (width * height)) if width * height > 0 else 0.0

@@ -53,9 +53,7 @@ def step(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook) -> Re
             state = _unwatched(state)
             if elapsed > policy.occlusion_unknown_s:
                 detail = f"not looked at for {elapsed:.0f} s"
-                state, facts = lose(
-                    rule, state, look.at, UnknownReason.STALE_FRAME, detail
-                )
+                state, facts = lose(rule, state, look.at, UnknownReason.STALE_FRAME, detail)
     if state.unknown_since is None and not state.known:
         state = replace(state, unknown_since=look.at)
     state = replace(state, at=look.at, alerts=still_open(state.alerts, look, policy))
@@ -69,9 +67,7 @@ def step(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook) -> Re
     return state, facts + found
 
 
-def lose(
-    rule: ZoneRule, state: ZoneState, at: float, reason: UnknownReason, detail: str = ""
-) -> Result:
+def lose(rule: ZoneRule, state: ZoneState, at: float, reason: UnknownReason, detail: str = "") -> Result:
     """Nothing can be said of the zone from ``at`` on. Repeated calls report it once."""
     before, was_known = state, state.known
     state = replace(_unwatched(state), known=False)
@@ -89,9 +85,7 @@ def lose(
         reason=reason,
         detail=detail,
     )
-    return replace(state, unknown_since=at), (
-        Fact(events.ZoneUnknown, rule.zone, at, data),
-    )
+    return replace(state, unknown_since=at), (Fact(events.ZoneUnknown, rule.zone, at, data),)
 
 
 def _unwatched(state: ZoneState) -> ZoneState:
@@ -111,9 +105,7 @@ def _unwatched(state: ZoneState) -> ZoneState:
 def _unobservable(state: ZoneState, policy: Policy, look: ZoneLook) -> bool:
     if look.hidden_by_person:
         return True
-    return (
-        state.last_hidden is not None and look.at - state.last_hidden < policy.settle_s
-    )
+    return state.last_hidden is not None and look.at - state.last_hidden < policy.settle_s
 
 
 def _hide(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook) -> Result:
@@ -127,9 +119,7 @@ def _hide(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook) -> R
     return replace(lost, hidden_since=since, last_hidden=last), facts
 
 
-def _watch(
-    rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook, elapsed: float
-) -> ZoneState:
+def _watch(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook, elapsed: float) -> ZoneState:
     count = min(look.count, rule.most)
     seen = Seen(
         0.0,
@@ -141,9 +131,7 @@ def _watch(
     elapsed = min(elapsed, max(CONTINUOUS_S, rule.period_s))
     span = policy.dwell_s * UNATTENDED_PATIENCE
     taken = evidence.add(state.evidence, elapsed, seen, span)
-    return replace(
-        state, watching=True, hidden_since=None, last_hidden=None, evidence=taken
-    )
+    return replace(state, watching=True, hidden_since=None, last_hidden=None, evidence=taken)
 
 
 def _judge(rule: ZoneRule, policy: Policy, state: ZoneState, at: float) -> Result:
@@ -191,9 +179,7 @@ def _believe(
         facts.append(Fact(kind, rule.zone, at, data))
 
     if not old.known:
-        unknown_s = max(
-            0.0, at - (at if old.unknown_since is None else old.unknown_since)
-        )
+        unknown_s = max(0.0, at - (at if old.unknown_since is None else old.unknown_since))
         known_about = {
             **about,
             "previous_level": StockLevel.UNKNOWN,
@@ -249,9 +235,7 @@ def _worse(level: StockLevel, before: StockLevel | None) -> bool:
     return before is not StockLevel.OUT_OF_STOCK
 
 
-def _find_strangers(
-    rule: ZoneRule, state: ZoneState, looks: tuple[Seen, ...], at: float
-) -> Result:
+def _find_strangers(rule: ZoneRule, state: ZoneState, looks: tuple[Seen, ...], at: float) -> Result:
     """Report each foreign SKU once, until it has gone."""
     if not state.strangers and not any(look.others for look in looks):
         return state, ()
@@ -274,7 +258,5 @@ def _find_strangers(
         for sku, count in standing.items()
         if sku not in state.strangers
     ]
-    kept = tuple(
-        sorted({sku for sku in state.strangers if sku in about} | set(standing))
-    )
+    kept = tuple(sorted({sku for sku in state.strangers if sku in about} | set(standing)))
     return replace(state, strangers=kept), tuple(facts)

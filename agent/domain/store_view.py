@@ -47,7 +47,7 @@ from agent.domain.detection import PERSON, Detection, FrameStats
 from agent.domain.facts import Fact
 from agent.domain.geometry import frame_share
 from agent.domain.reference_view import should_adopt_reference
-from agent.domain.zone_state import ZoneRule, ZoneState, drawing
+from agent.domain.zone_state import ZoneRule, ZoneState, new_state
 from contract.events import CameraStatusChanged, CameraStatusData
 from contract.names import UnknownReason
 from contract.store_config import Camera, StoreConfig, Zone
@@ -65,7 +65,8 @@ class CameraView:
     """When (by the agent's clock) a frame last was no older than ``stale_s`` as it came out of the
     detector."""
     reference_at: float | None = None
-    """When the reference view was adopted."""
+    """When the reference view was adopted. While None, what the picture says about an older reference
+    is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +87,33 @@ def start(config: StoreConfig) -> StoreView:
 
 def fit(config: StoreConfig, view: StoreView) -> StoreView:
     """``view`` for a new ``config``: cameras and zones that are gone are forgotten; new ones, and zones
-    whose SKU, camera or outline changed, start as unknown. A camera whose frame size or zones changed
-    keeps its condition."""
-    by_camera: dict[str, dict[str, ZoneState]] = {
-        camera.id: {} for camera in config.cameras
-    }
+    whose SKU, camera or outline changed, start as unknown.
+
+    Zones drawn anew were drawn on what the camera shows now: its reference view is to be adopted anew.
+    """
+    cameras: dict[str, CameraView] = {}
+    by_camera: dict[str, list[Zone]] = {camera.id: [] for camera in config.cameras}
     for zone in config.zones:
-        old = view.cameras.get(zone.camera)
-        state = old.zones.get(zone.id) if old else None
-        drawn = drawing(zone)
-        if state is None or state.drawn != drawn:
-            state = ZoneState(drawn=drawn)
-        by_camera[zone.camera][zone.id] = state
-    empty = CameraView({})
-    return StoreView(
-        {
-            name: replace(view.cameras.get(name, empty), zones=states)
-            for name, states in by_camera.items()
-        }
-    )
+        by_camera[zone.camera].append(zone)
+    for name, drawn in by_camera.items():
+        old = view.cameras.get(name, CameraView({}))
+        states: dict[str, ZoneState] = {}
+        redrawn = False
+        for zone in drawn:
+            fresh = new_state(zone)
+            state = old.zones.get(zone.id, fresh)
+            redrawn |= state.outline != fresh.outline
+            same = (state.sku, state.outline) == (fresh.sku, fresh.outline)
+            states[zone.id] = state if same else fresh
+        camera = replace(old, zones=states)
+        if redrawn:
+            camera = replace(
+                camera,
+                reference_at=None,
+                condition=replace(camera.condition, view_moved=False),
+            )
+        cameras[name] = camera
+    return StoreView(cameras)
 
 
 def on_frame(
@@ -193,9 +202,7 @@ def wants_reference(
     if old is None or settings is None or size != settings.frame_size:
         return False
     share = _people_share(detections, size)
-    return should_adopt_reference(
-        old.condition, stats, share, old.reference_at, now, limits
-    )
+    return should_adopt_reference(old.condition, stats, share, old.reference_at, now, limits)
 
 
 def reference_adopted(view: StoreView, camera: str, now: float) -> StoreView:
@@ -208,11 +215,7 @@ def _camera(config: StoreConfig, camera: str) -> Camera | None:
 
 
 def _people_share(detections: Sequence[Detection], size: Size) -> float:
-    people = [
-        d.xyxy
-        for d in detections
-        if d.label == PERSON and d.confidence >= zones.PERSON_CONFIDENCE
-    ]
+    people = [d.xyxy for d in detections if d.label == PERSON and d.confidence >= zones.PERSON_CONFIDENCE]
     return frame_share(people, size)
 
 
@@ -238,19 +241,13 @@ def _take_condition(
         facts = (Fact(CameraStatusChanged, None, at, data),)
     if not state.online:
         detail = f"{condition.status}: {condition.reason}"
-        new, lost = _lose(
-            config, new, settings, at, UnknownReason.CAMERA_UNHEALTHY, detail
-        )
+        new, lost = _lose(config, new, settings, at, UnknownReason.CAMERA_UNHEALTHY, detail)
         facts += lost
     return new, facts, condition if condition != before else None
 
 
 def _zones(config: StoreConfig, view: CameraView, camera: Camera) -> list[Zone]:
-    return [
-        zone
-        for zone in config.zones
-        if zone.camera == camera.id and zone.id in view.zones
-    ]
+    return [zone for zone in config.zones if zone.camera == camera.id and zone.id in view.zones]
 
 
 def _look(
@@ -265,9 +262,7 @@ def _look(
     states, facts = dict(old.zones), list[Fact]()
     for zone in watched:
         rule = ZoneRule.of(zone, camera)
-        states[zone.id], found = shelf.step(
-            rule, config.policy, states[zone.id], looks[zone.id]
-        )
+        states[zone.id], found = shelf.step(rule, config.policy, states[zone.id], looks[zone.id])
         facts += found
     return replace(old, zones=states), tuple(facts)
 

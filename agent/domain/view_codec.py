@@ -28,7 +28,8 @@ class _Alert(Message):
 
 
 class _Zone(Message):
-    drawn: int
+    sku: Sku
+    outline: int
     known: bool = False
     belief: Count | None = None
     stock: StockLevel | None = None
@@ -45,8 +46,9 @@ class _Camera(Message):
     status: CameraStatus | None = None
     reason: str = ""
     since: float = 0.0
+    view_moved: bool = False
     reference_at: float | None = None
-    zones: dict[Name, _Zone] = {}
+    zones: dict[Name, _Zone]
 
 
 class _Store(Message):
@@ -72,16 +74,15 @@ def load(data: bytes | None, config: StoreConfig) -> StoreView:
         return start(config)
     return fit(
         config,
-        StoreView(
-            {name: _camera_view(camera) for name, camera in record.cameras.items()}
-        ),
+        StoreView({name: _camera_view(camera) for name, camera in record.cameras.items()}),
     )
 
 
 def without_evidence(state: ZoneState) -> ZoneState:
     """What ``dump`` keeps of ``state``."""
     return ZoneState(
-        drawn=state.drawn,
+        sku=state.sku,
+        outline=state.outline,
         known=state.known and state.belief is not None and state.stock is not None,
         belief=state.belief,
         stock=state.stock,
@@ -104,6 +105,7 @@ def _camera_record(view: CameraView) -> _Camera:
         status=condition.status if condition else None,
         reason=condition.reason if condition else "",
         since=condition.since if condition else 0.0,
+        view_moved=view.condition.view_moved,
         reference_at=view.reference_at,
         zones={name: _zone_record(state) for name, state in view.zones.items()},
     )
@@ -111,7 +113,8 @@ def _camera_record(view: CameraView) -> _Camera:
 
 def _zone_record(state: ZoneState) -> _Zone:
     return _Zone(
-        drawn=state.drawn,
+        sku=state.sku,
+        outline=state.outline,
         known=state.known,
         belief=state.belief,
         stock=state.stock,
@@ -121,10 +124,7 @@ def _zone_record(state: ZoneState) -> _Zone:
         last_hidden=state.last_hidden,
         taken=state.taken,
         strangers=state.strangers,
-        alerts=tuple(
-            _Alert(level=a.level, at=a.at, before=a.before, id=a.event_id)
-            for a in state.alerts
-        ),
+        alerts=tuple(_Alert(level=a.level, at=a.at, before=a.before, id=a.event_id) for a in state.alerts),
     )
 
 
@@ -133,13 +133,19 @@ def _camera_view(record: _Camera) -> CameraView:
     if record.status is not None:
         condition = CameraCondition(record.status, record.reason, record.since)
     states = {name: _zone_state(zone) for name, zone in record.zones.items()}
-    return CameraView(states, ConditionState(condition), None, record.reference_at)
+    return CameraView(
+        states,
+        ConditionState(condition, view_moved=record.view_moved),
+        None,
+        record.reference_at,
+    )
 
 
 def _zone_state(record: _Zone) -> ZoneState:
     return without_evidence(
         ZoneState(
-            drawn=record.drawn,
+            sku=record.sku,
+            outline=record.outline,
             known=record.known,
             belief=record.belief,
             stock=record.stock,
@@ -149,8 +155,6 @@ def _zone_state(record: _Zone) -> ZoneState:
             last_hidden=record.last_hidden,
             taken=record.taken,
             strangers=record.strangers,
-            alerts=tuple(
-                OpenAlert(a.level, a.at, a.before, a.id) for a in record.alerts
-            ),
+            alerts=tuple(OpenAlert(a.level, a.at, a.before, a.id) for a in record.alerts),
         )
     )

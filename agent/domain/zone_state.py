@@ -65,8 +65,9 @@ class ZoneState:
     ``unknown``, during which ``known`` is False, so that afterwards only what changed is reported.
     """
 
-    drawn: int = 0
-    """``drawing`` of the zone that this state belongs to."""
+    sku: str
+    outline: int
+    """``outline_of`` the zone. Beliefs about another SKU or outline say nothing of this one."""
     known: bool = False
     belief: int | None = None
     stock: StockLevel | None = None
@@ -88,14 +89,17 @@ class ZoneState:
 
     @property
     def level(self) -> StockLevel:
-        return (
-            self.stock if self.known and self.stock is not None else StockLevel.UNKNOWN
-        )
+        return self.stock if self.known and self.stock is not None else StockLevel.UNKNOWN
 
 
-def drawing(zone: Zone) -> int:
-    """Changes when the zone's SKU or outline does: beliefs about the old one say nothing of the new."""
-    return crc32(repr((zone.sku, zone.polygon)).encode())
+def outline_of(zone: Zone) -> int:
+    """Changes when the zone is drawn anew."""
+    return crc32(repr(zone.polygon).encode())
+
+
+def new_state(zone: Zone) -> ZoneState:
+    """Nothing is known of ``zone`` yet."""
+    return ZoneState(zone.sku, outline_of(zone))
 
 
 def longest_gap(rule: ZoneRule, policy: Policy) -> float:

@@ -49,18 +49,12 @@ class ZoneLook:
     """Somebody could have reached the zone; always true when hidden."""
 
 
-def look_at(
-    zones: Iterable[Zone], detections: Sequence[Detection], at: float
-) -> dict[str, ZoneLook]:
+def look_at(zones: Iterable[Zone], detections: Sequence[Detection], at: float) -> dict[str, ZoneLook]:
     """What ``detections`` (boxes in pixels of the view that the zones are drawn on) say of each zone.
 
     An item belongs to the zone that its box's centre lies in.
     """
-    people = [
-        d.xyxy
-        for d in detections
-        if d.label == PERSON and d.confidence >= PERSON_CONFIDENCE
-    ]
+    people = [d.xyxy for d in detections if d.label == PERSON and d.confidence >= PERSON_CONFIDENCE]
     items = [(d.centre, d) for d in distinct(detections)]
     return {zone.id: _look(zone, people, items, at) for zone in zones}
 
@@ -99,11 +93,7 @@ def distinct(detections: Iterable[Detection]) -> list[Detection]:
     Detectors without class-agnostic suppression like to report one pack as two similar SKUs.
     """
     items = sorted(
-        (
-            d
-            for d in detections
-            if d.label != PERSON and d.confidence >= GONE_CONFIDENCE
-        ),
+        (d for d in detections if d.label != PERSON and d.confidence >= GONE_CONFIDENCE),
         key=lambda d: d.xyxy[0],
     )
     doubled: set[int] = set()
