@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from controller.models.errors import ModelsError
+from controller.errors import PermanentError
 from controller.models.train import train as run_training
 from controller.models.yolo import Metrics, TrainSettings
 
@@ -58,7 +58,7 @@ def train(
                     console.print(f"epoch {epoch}/{epochs}  {shown}", highlight=False)
 
             result = run_training(data, out, settings, report)
-    except ModelsError as error:
+    except PermanentError as error:
         raise refuse(error) from error
     console.print(metrics_table(result.metrics))
     console.print(f"{result.checkpoint} and {result.metrics_file.name}, {result.seconds / 60:.1f} minutes")
@@ -80,7 +80,7 @@ def metrics_table(metrics: Metrics) -> Table:
     return table
 
 
-def refuse(error: ModelsError) -> typer.Exit:
+def refuse(error: PermanentError) -> typer.Exit:
     """Print the error; the caller raises what this returns."""
     console.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
     return typer.Exit(1)

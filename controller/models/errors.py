@@ -1,35 +1,40 @@
-"""Errors of model work.
+"""Errors of model work, part of the tree in ``controller.errors``.
 
-ModelsError
-├── DatasetError       a dataset directory that cannot be used
-├── CheckpointError    training weights that cannot be loaded or exported
-├── ArtifactError      a file that is not a usable model artifact
-├── NotStored          the store has no such artifact or manifest
-└── MissingExtra       the command needs packages that are not installed
+PermanentError
+├── DatasetError          a dataset directory that cannot be used
+├── CheckpointError       training weights that cannot be loaded or exported
+├── MissingExtra          the command needs packages that are not installed
+├── DamagedArtifact       what lies in the model store is not what was put there
+├── NotFoundError
+│   └── NotStored         the model store has no such artifact
+└── InvalidError
+    └── ArtifactError     a file that is not a usable model artifact
 """
 
-
-class ModelsError(Exception):
-    """Base of everything raised here. The text says what was wrong and what to do."""
+from controller.errors import InvalidError, NotFoundError, PermanentError
 
 
-class DatasetError(ModelsError):
+class DatasetError(PermanentError):
     """The dataset directory lacks something or describes something impossible."""
 
 
-class CheckpointError(ModelsError):
+class CheckpointError(PermanentError):
     """The training weights cannot be read, or turning them into an artifact failed."""
 
 
-class ArtifactError(ModelsError):
-    """The file is not an exported detector: wrong format, truncated, too large, or without metadata."""
+class DamagedArtifact(PermanentError):
+    """A stored artifact no longer has its digest; it is not handed out."""
 
 
-class NotStored(ModelsError):
+class NotStored(NotFoundError):
     """Nothing with this digest is in the model store."""
 
 
-class MissingExtra(ModelsError):
+class ArtifactError(InvalidError):
+    """The file is not an exported detector: wrong format, truncated, too large, or without metadata."""
+
+
+class MissingExtra(PermanentError):
     """Packages of the ``models`` extra are not installed."""
 
     def __init__(self, package: str) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from controller.models.errors import CheckpointError, DatasetError, MissingExtra
+from controller.models.telemetry import forbid_telemetry
 
 ARCHITECTURE = "yolo26n.yaml"
 """Ships with Ultralytics; 2.5 million parameters, no NMS needed after it (end to end)."""
@@ -111,22 +112,22 @@ def export_onnx(checkpoint: Path, image_size: tuple[int, int]) -> Path:
     """Write ``checkpoint`` (a pickle: see ``isolated_export``) as ONNX beside it; returns the file.
 
     Input ``images``: 1 x 3 x height x width, RGB, 0 to 1. Output: 1 x 300 x 6, rows of x1, y1, x2, y2
-    in input pixels, confidence, class id. Raises ``CheckpointError``, ``MissingExtra``.
+    in input pixels, confidence, class id, from YOLO26's NMS-free head. Raises ``CheckpointError``,
+    ``MissingExtra``.
     """
     ultralytics = _load()
     try:
         model = ultralytics.YOLO(str(checkpoint), verbose=False)
         if model.task != "detect":
-            raise CheckpointError(
-                f"{checkpoint.name} is for {model.task!r}; only detection models can be used"
-            )
-        return Path(
-            model.export(format="onnx", imgsz=list(image_size), dynamic=False, simplify=True, device="cpu")
+            raise CheckpointError(f"the weights are for {model.task!r}; only detection models can be used")
+        written = model.export(
+            format="onnx", imgsz=list(image_size), dynamic=False, simplify=True, nms=False, device="cpu"
         )
     except CheckpointError:
         raise
-    except Exception as error:
-        raise CheckpointError(f"{checkpoint.name} cannot be exported: {error}") from error
+    except Exception as error:  # a pickle can raise anything
+        raise CheckpointError(f"cannot be loaded or exported: {type(error).__name__}: {error}") from error
+    return Path(written)
 
 
 def _load() -> ModuleType:
@@ -134,12 +135,14 @@ def _load() -> ModuleType:
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="storefleet-yolo-"))
     os.environ.update({"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"})
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    forbid_telemetry()
     try:
         import ultralytics
     except ImportError as error:
         raise MissingExtra(error.name or "ultralytics") from error
     ultralytics.settings.update({"sync": False})
-    return ultralytics
+    module: ModuleType = ultralytics
+    return module
 
 
 def _report_progress(model: Any, report: Report) -> None:
@@ -179,7 +182,7 @@ def _trainer() -> type[Any]:
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    class CpuFriendlyTrainer(DetectionTrainer):
+    class CpuFriendlyTrainer(DetectionTrainer):  # type: ignore[misc,unused-ignore]
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             batch = super().preprocess_batch(batch)
             if self.device.type == "cpu":
