@@ -37,7 +37,7 @@ def read_network(model: bytes, weights: bytes | None) -> Any:
 
 def onnx_metadata(network: Any) -> dict[str, Any]:
     """The custom metadata of an ONNX file that OpenVINO has read."""
-    keys = network.rt_info["framework"] if "framework" in network.rt_info else ()
+    keys = dict(network.rt_info.items()).get("framework", ())
     return {key: network.get_rt_info(["framework", key]).astype(str) for key in keys}
 
 

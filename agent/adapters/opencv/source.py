@@ -35,8 +35,11 @@ _STEADY_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class ReadingLimits:
+    """Seconds. A camera that sends a picture every few seconds is slow, not gone: its frames say so, and
+    connecting again would only cost the little that it sends."""
+
     open_s: float = 5.0
-    read_s: float = 2.5
+    read_s: float = 6.0
 
 
 @dataclass(frozen=True, slots=True)
