@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -118,7 +119,7 @@ class AnnotatedWriter:
             self._video.release()
             self._video = None
 
-    def __enter__(self) -> "AnnotatedWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
