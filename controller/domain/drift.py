@@ -7,10 +7,20 @@ named things (containers, volumes, environment variables) are compared by name, 
 from collections.abc import Iterator
 from typing import Any
 
+from controller.domain.workload import Manifest, last_applied
+
 _KEYS = ("name", "mountPath", "key", "containerPort")
 
 
-def drift(applied: Any, live: Any) -> tuple[str, ...]:
+def drift_of(live: Manifest) -> tuple[str, ...]:
+    """What differs in a live DaemonSet from the copy of itself that it was applied with."""
+    applied = last_applied(live)
+    if applied is None:
+        return ("the record of what was applied was removed",)
+    return differences(applied, live)
+
+
+def differences(applied: Any, live: Any) -> tuple[str, ...]:
     """Paths whose live value differs, as sentences, in the order of ``applied``."""
     return tuple(_differences("", applied, live))
 

@@ -5,9 +5,8 @@ says completely what a camera node has to run. Refusals are values: a sentence f
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from contract.signing import Signed
 from contract.store_config import StoreConfig
@@ -33,9 +32,8 @@ class Release:
     image: str
     manifest: ModelManifest
     signed: Signed
-    notes: str = ""
-    created_at: datetime | None = None
-    created_by: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the agent beyond ``contract.workload.Env``."""
 
 
 def name_refusal(name: str) -> str | None:

@@ -24,6 +24,9 @@ NAME = "storefleet-agent"
 ROLLOUT_ANNOTATION = "storefleet.io/rollout-id"
 RELEASE_ANNOTATION = "storefleet.io/release"
 MODEL_ANNOTATION = "storefleet.io/model-digest"
+APPLIED_ANNOTATION = "storefleet.io/last-applied"
+"""The DaemonSet as it was applied, as JSON: what drift is measured against. Kept in the cluster, so
+that a newer controller, which would build a slightly different object, sees no drift."""
 STORE_LABEL = "storefleet.io/store"
 CAMERA_NODE_LABEL = "storefleet.io/camera-node"
 
@@ -31,7 +34,7 @@ AGENT_UID = 10001
 """The user of the agent image; the node's data directory must belong to it."""
 
 CONFIG_DIR = "/etc/storefleet/config"
-SECRET_DIR = "/etc/storefleet/secrets"  # noqa: S105 - a path
+SECRET_DIR = "/etc/storefleet/secrets"
 DATA_DIR = "/var/lib/storefleet"
 RUN_DIR = "/run/storefleet"
 
@@ -60,9 +63,9 @@ class WorkloadSettings:
     """Empty: the store's name, which the broker's access list is keyed by."""
     mqtt_ca_in_secret: bool = False
     """Whether the secret holds ``mqtt-ca.pem``, a private certificate authority of the broker."""
-    secret_name: str = "storefleet-agent"  # noqa: S105 - a name
+    secret_name: str = "storefleet-agent"
     """Keys ``mqtt-password`` and ``artifact-token``."""
-    camera_secret_name: str = "storefleet-cameras"  # noqa: S105 - a name
+    camera_secret_name: str = "storefleet-cameras"
     """Becomes environment variables, for ``${NAME}`` in camera URLs. May be missing."""
     command: tuple[str, ...] = ("storefleet", "agent")
     data_host_path: str = DATA_DIR
@@ -167,6 +170,37 @@ def for_server(daemon_set: Manifest, version: tuple[int, int]) -> tuple[Manifest
     return {**daemon_set, "spec": spec}, (words,)
 
 
+def with_last_applied(daemon_set: Manifest) -> Manifest:
+    """``daemon_set`` carrying a copy of itself in an annotation."""
+    copy = json.dumps(daemon_set, separators=(",", ":"), sort_keys=True)
+    metadata = daemon_set["metadata"]
+    annotations = {**metadata.get("annotations", {}), APPLIED_ANNOTATION: copy}
+    return {**daemon_set, "metadata": {**metadata, "annotations": annotations}}
+
+
+def last_applied(live: Manifest) -> Manifest | None:
+    """What was applied last to this live object; None when the annotation is gone or damaged."""
+    text = live.get("metadata", {}).get("annotations", {}).get(APPLIED_ANNOTATION)
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def rollout_of(live: Manifest) -> str:
+    """The rollout id that a DaemonSet carries; empty when it is not one of ours."""
+    annotations = live.get("metadata", {}).get("annotations") or {}
+    return str(annotations.get(ROLLOUT_ANNOTATION, ""))
+
+
+def config_map_of(live: Manifest) -> str | None:
+    """Name of the ConfigMap that the pods of a DaemonSet mount, or None."""
+    volumes = live.get("spec", {}).get("template", {}).get("spec", {}).get("volumes") or []
+    names = [v["configMap"].get("name") for v in volumes if v.get("name") == "config" and v.get("configMap")]
+    return str(names[0]) if names and names[0] else None
+
+
 def _labels(release: Release, site: StoreSite) -> dict[str, str]:
     return {
         "app.kubernetes.io/name": NAME,
@@ -182,7 +216,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
     common = {
         "image": release.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": _env(site, rollout_id, settings),
+        "env": _env(release, site, rollout_id, settings),
         "envFrom": [{"secretRef": {"name": settings.camera_secret_name, "optional": True}}],
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -198,7 +232,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
             {"name": "secrets", "mountPath": SECRET_DIR, "readOnly": True},
             {"name": "data", "mountPath": DATA_DIR},
             {"name": "run", "mountPath": RUN_DIR},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod
+            {"name": "tmp", "mountPath": "/tmp"},
         ],
     }
     config_map = build_config_map(release, site, settings)["metadata"]["name"]
@@ -231,8 +265,9 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
     return spec
 
 
-def _env(site: StoreSite, rollout_id: str, settings: WorkloadSettings) -> list[Manifest]:
-    values = {
+def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadSettings) -> list[Manifest]:
+    """The release's own settings never replace what the centre sets."""
+    values: dict[str, str] = {
         Env.STORE: site.store,
         Env.ROLLOUT_ID: rollout_id,
         Env.MQTT_URL: settings.mqtt_url,
@@ -248,6 +283,7 @@ def _env(site: StoreSite, rollout_id: str, settings: WorkloadSettings) -> list[M
     }
     if settings.mqtt_ca_in_secret:
         values[Env.MQTT_CA_FILE] = f"{SECRET_DIR}/mqtt-ca.pem"
+    values = {**{k: v for k, v in release.settings.items() if k != Env.DEVICE}, **values}
     node_name = {"name": str(Env.DEVICE), "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
     return [node_name, *({"name": str(name), "value": value} for name, value in values.items())]
 

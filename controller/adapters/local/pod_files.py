@@ -1,0 +1,108 @@
+"""What a pod of the template finds when it runs as a process here: its files and its environment.
+
+Paths inside the pod become directories of this machine: an environment variable whose value lies
+under a mount path is rewritten to where that volume is.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.adapters.local.layout import NodeDir, make_private, write_private
+from controller.errors import PermanentError
+
+INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "OMP_NUM_THREADS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TZ",
+)
+"""All that a pod's process takes over from the supervisor's environment; an image would bring its own."""
+
+Mounts = dict[str, Path]
+"""Mount path in the pod → directory here."""
+
+
+def write_volumes(
+    template: Mapping[str, Any], config_map: Mapping[str, Any], pod: Path, node: NodeDir, secrets: Path | None
+) -> dict[str, Path]:
+    """Make the pod's volumes; returns volume name → directory. Raises ``PermanentError`` for a missing
+    secret or a kind of volume that there is not here, and ``OSError``."""
+    directories = {}
+    for volume in template["spec"].get("volumes", ()):
+        name = volume["name"]
+        directory = pod / "volumes" / name
+        if "configMap" in volume:
+            wanted, have = volume["configMap"]["name"], config_map["metadata"]["name"]
+            if wanted != have:
+                raise PermanentError(f"volume {name}: ConfigMap {wanted} does not exist, only {have}")
+            for key, text in config_map["data"].items():
+                write_private(directory / key, text.encode())
+        elif "secret" in volume:
+            secret = volume["secret"]
+            for key, data in read_secret(secrets, secret["secretName"], bool(secret.get("optional"))).items():
+                write_private(directory / key, data)
+        elif "hostPath" in volume:
+            directory = node.host(volume["hostPath"]["path"])
+        elif "emptyDir" not in volume:
+            kind = next((key for key in volume if key != "name"), "nothing")
+            raise PermanentError(f"volume {name}: local stores have no {kind} volumes")
+        directories[name] = make_private(directory)
+    return directories
+
+
+def read_secret(secrets: Path | None, name: str, optional: bool) -> dict[str, bytes]:
+    """Keys and values of a secret: the files of the directory ``secrets/name``."""
+    directory = secrets / name if secrets else None
+    if directory is None or not directory.is_dir():
+        if optional:
+            return {}
+        where = directory or f"{name}/ (no directory of secrets is set for this store)"
+        raise PermanentError(f"secret {name} is missing: create {where} with one file a key")
+    return {file.name: file.read_bytes() for file in sorted(directory.iterdir()) if file.is_file()}
+
+
+def mounts_of(container: Mapping[str, Any], volumes: Mapping[str, Path]) -> Mounts:
+    return {m["mountPath"].rstrip("/"): volumes[m["name"]] for m in container.get("volumeMounts", ())}
+
+
+def localize(value: str, mounts: Mounts) -> str:
+    """``value`` with a leading mount path replaced; anything else as it is."""
+    for path in sorted(mounts, key=len, reverse=True):
+        if value == path or value.startswith(path + "/"):
+            return str(mounts[path]) + value[len(path) :]
+    return value
+
+
+def environment(
+    container: Mapping[str, Any], mounts: Mounts, node: str, secrets: Path | None
+) -> dict[str, str]:
+    """The process's whole environment. Raises ``PermanentError`` for what cannot be resolved here."""
+    env = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    if "/tmp" in mounts:
+        env["TMPDIR"] = str(mounts["/tmp"])
+    for source in container.get("envFrom", ()):
+        reference = source.get("secretRef")
+        if reference is None:
+            raise PermanentError("envFrom: local stores know only secretRef")
+        found = read_secret(secrets, reference["name"], bool(reference.get("optional")))
+        env.update({key: data.decode().rstrip("\n") for key, data in found.items()})
+    for entry in container.get("env", ()):
+        env[entry["name"]] = _value(entry, mounts, node)
+    return env
+
+
+def _value(entry: Mapping[str, Any], mounts: Mounts, node: str) -> str:
+    if "valueFrom" not in entry:
+        return localize(str(entry.get("value", "")), mounts)
+    field = entry["valueFrom"].get("fieldRef", {}).get("fieldPath")
+    if field != "spec.nodeName":
+        raise PermanentError(f"env {entry['name']}: local stores know only fieldRef spec.nodeName")
+    return node
