@@ -1,6 +1,9 @@
 """``storefleet models …``: train, evaluate, export, and the controller's model store."""
 
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from controller.errors import PermanentError
+from controller.models.cards import dataset_card, model_card
+from controller.models.evaluate import evaluate as run_evaluation
+from controller.models.export import export as run_export
+from controller.models.onnx_file import Weights
 from controller.models.train import train as run_training
 from controller.models.yolo import Metrics, TrainSettings
 
@@ -64,6 +71,69 @@ def train(
     console.print(f"{result.checkpoint} and {result.metrics_file.name}, {result.seconds / 60:.1f} minutes")
 
 
+@app.command()
+def export(
+    weights: Annotated[Path, typer.Argument(help="Checkpoint (.pt) of a training run, or an ONNX file.")],
+    out: Annotated[Path, typer.Option(help="Directory for NAME.zip (OpenVINO) and NAME.onnx.")],
+    name: Annotated[str, typer.Option(help="File name without suffix.")] = "model",
+    imgsz: Annotated[str, typer.Option(help="Network input, HEIGHTxWIDTH in pixels.")] = "384x640",
+    onnx_weights: Annotated[Weights, typer.Option(help="How the ONNX file stores weights.")] = "int8",
+) -> None:
+    """Turn a checkpoint into the artifacts that agents run. A checkpoint is a pickle: it is opened in an
+    isolated process, yet export only what you trained or trust.
+
+    Example: storefleet models export RUN/best.pt --out EXPORT
+    """
+    try:
+        exported = run_export(weights, out, name, _image_size(imgsz), onnx_weights)
+    except PermanentError as error:
+        raise refuse(error) from error
+    for item in exported:
+        console.print(f"{item.path}  {item.info.format}  {item.info.size_bytes} bytes", highlight=False)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Exported artifact: OpenVINO bundle (.zip) or .onnx.")],
+    data: Annotated[Path, typer.Option(help="Dataset directory or its data.yaml.")],
+    split: Annotated[str, typer.Option(help="Which images: train, val or test.")] = "test",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    minimum: Annotated[float, typer.Option(min=0, max=1, help="Exit with status 1 below this mAP50.")] = 0.0,
+) -> None:
+    """Measure an exported model on labelled images. Example: storefleet models evaluate shelf.zip --data DATA"""
+    try:
+        result = run_evaluation(model, data, split)
+    except PermanentError as error:
+        raise refuse(error) from error
+    if json_file is not None:
+        json_file.write_text(json.dumps({"file": model.name} | asdict(result), indent=2) + "\n")
+    console.print(f"{model.name} on {result.images} {split} images", highlight=False)
+    console.print(metrics_table(result.metrics))
+    if result.metrics.map50 < minimum:
+        raise refuse(PermanentError(f"mAP50 {result.metrics.map50:.3f} is below {minimum}"))
+
+
+@app.command()
+def card(
+    training: Annotated[Path, typer.Option(help="training.json of the run.")],
+    evaluation: Annotated[list[Path], typer.Option(help="Report of 'models evaluate --json'; repeatable.")],
+    out: Annotated[Path, typer.Option(help="Directory for the cards and metrics.json.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "shelf",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+) -> None:
+    """Write MODEL_CARD.md, DATASET_CARD.md and metrics.json from a run and its evaluations."""
+    run = json.loads(training.read_text())
+    reports = [json.loads(path.read_text()) for path in evaluation]
+    data = run.get("dataset", {})
+    figures = {report["file"]: {k: v for k, v in report.items() if k != "dataset"} for report in reports}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "MODEL_CARD.md").write_text(model_card(name, version, run, reports))
+    (out / "DATASET_CARD.md").write_text(dataset_card(data))
+    (out / "metrics.json").write_text(
+        json.dumps({"name": name, "version": version, "artifacts": figures}, indent=2) + "\n"
+    )
+
+
 def metrics_table(metrics: Metrics) -> Table:
     """Figures overall and per class."""
     table = Table()
@@ -78,6 +148,13 @@ def metrics_table(metrics: Metrics) -> Table:
     table.add_section()
     table.add_row("all", str(total), *(f"{value:.3f}" for value in overall))
     return table
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    if match is None or int(match[1]) % 32 or int(match[2]) % 32:
+        raise typer.BadParameter("HEIGHTxWIDTH, both multiples of 32, such as 384x640", param_hint="--imgsz")
+    return int(match[1]), int(match[2])
 
 
 def refuse(error: PermanentError) -> typer.Exit:

@@ -1,12 +1,12 @@
 """What a training or evaluation dataset directory must look like.
 
-The layout is Ultralytics': a YAML file (``data.yaml`` for training, ``eval.yaml`` for the held-out
-frames) with ``train``/``val`` image directories and ``names``; labels lie in a parallel ``labels``
-directory. ``dataset.json`` beside it, if present, says how the data came to be and becomes the
-dataset card.
+The layout is Ultralytics': ``data.yaml`` with the image directories ``train``, ``val`` and ``test`` and the
+class ``names``; labels lie in a parallel ``labels`` directory. ``dataset.json`` beside it, if present,
+says how the data came to be and becomes the dataset card.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 
 from controller.models.errors import DatasetError
 
+SPLITS = ("train", "val", "test")
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
@@ -23,12 +24,21 @@ class Dataset:
     """Directories of images are absolute; labels lie where ``images`` is replaced by ``labels``."""
 
     file: Path
-    train: Path | None
-    val: Path
+    splits: Mapping[str, Path]
+    """Image directories of those of train, val and test that there are."""
     names: tuple[str, ...]
     """Class names by class id."""
     card: dict[str, Any]
     """Contents of ``dataset.json``, empty when there is none."""
+
+    def images(self, split: str) -> Path:
+        """Image directory of ``split``. Raises ``DatasetError``."""
+        directory = self.splits.get(split)
+        if directory is None:
+            raise DatasetError(
+                f"{self.file} has no {split!r} images; it has {', '.join(self.splits) or 'none'}"
+            )
+        return directory
 
     def write_for_ultralytics(self, directory: Path) -> Path:
         """A data YAML with nothing but absolute directories and names.
@@ -37,33 +47,34 @@ class Dataset:
         which it resolves against the working directory.
         """
         file = directory / "data.yaml"
-        raw = {"train": str(self.train or self.val), "val": str(self.val), "names": list(self.names)}
+        raw: dict[str, object] = {split: str(images) for split, images in self.splits.items()}
+        # Ultralytics insists on both of these, whichever it uses.
+        anything = next(iter(raw.values()))
+        raw = {"train": anything, "val": anything} | raw | {"names": list(self.names)}
         file.write_text(yaml.safe_dump(raw))
         return file
 
 
-def read_dataset(path: Path, preferred: str = "data.yaml") -> Dataset:
-    """Find and check a dataset: a YAML file, or a directory that holds ``preferred`` or ``data.yaml``.
+def read_dataset(path: Path) -> Dataset:
+    """Find and check a dataset: its YAML file, or the directory that holds ``data.yaml``.
 
     Raises ``DatasetError``.
     """
-    if path.is_dir():
-        candidates = [path / preferred, path / "data.yaml"]
-        file = next((c for c in candidates if c.is_file()), candidates[0])
-    else:
-        file = path
+    file = path / "data.yaml" if path.is_dir() else path
     try:
         raw = yaml.safe_load(file.read_text())
     except FileNotFoundError as error:
-        raise DatasetError(f"no {file.name} in {path}: is this a dataset directory?") from error
+        raise DatasetError(f"there is no {file}: is {path} a dataset directory?") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DatasetError(f"cannot read {file}: {error}") from error
     if not isinstance(raw, dict):
         raise DatasetError(f"{file} is not a mapping with train, val and names")
     names = _names(raw.get("names"), file)
     root = file.parent.resolve()
-    train = _images(root, raw, "train", file) if raw.get("train") else None
-    return Dataset(file, train, _images(root, raw, "val", file), names, _card(root / "dataset.json"))
+    splits = {split: _images(root, raw[split], file) for split in SPLITS if raw.get(split)}
+    if not splits:
+        raise DatasetError(f"{file} names no images: expected some of {', '.join(SPLITS)}")
+    return Dataset(file, splits, names, _card(root / "dataset.json"))
 
 
 def count_images(directory: Path) -> int:
@@ -73,10 +84,10 @@ def count_images(directory: Path) -> int:
     return sum(1 for entry in directory.iterdir() if entry.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _images(root: Path, raw: dict[str, Any], split: str, file: Path) -> Path:
-    value = raw.get(split)
+def _images(root: Path, value: object, file: Path) -> Path:
+    """Always relative to the file, so that a dataset directory can be moved."""
     if not isinstance(value, str):
-        raise DatasetError(f"{file} has no {split!r} image directory")
+        raise DatasetError(f"{file}: {value!r} is not an image directory")
     directory = root / value
     if not count_images(directory):
         raise DatasetError(f"{file}: no images in {directory}")

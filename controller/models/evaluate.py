@@ -21,30 +21,31 @@ from controller.models.yolo import Metrics
 class Evaluation:
     digest: str
     info: ArtifactInfo
+    split: str
     images: int
     metrics: Metrics
     dataset: dict[str, Any]
     """The dataset's card."""
 
 
-def evaluate(artifact: Path, data: Path) -> Evaluation:
-    """Measure ``artifact`` (OpenVINO bundle or ONNX) on the ``val`` images of ``data``: a dataset YAML,
-    or a directory with ``eval.yaml`` or ``data.yaml``.
+def evaluate(artifact: Path, data: Path, split: str = "test") -> Evaluation:
+    """Measure ``artifact`` (OpenVINO bundle or ONNX) on the images of one split of the dataset ``data``.
 
     Raises ``ArtifactError``, ``DatasetError``, ``CheckpointError``, ``MissingExtra``.
     """
     info = inspect_artifact(artifact)
-    dataset = read_dataset(data, preferred="eval.yaml")
+    dataset = read_dataset(data)
+    images = dataset.images(split)
     if dataset.names != info.names:
         raise DatasetError(
-            f"{dataset.file} has the classes {', '.join(dataset.names)}; the model has {', '.join(info.names)}"
+            f"{dataset.file} has classes {', '.join(dataset.names)}; the model has {', '.join(info.names)}"
         )
     with tempfile.TemporaryDirectory(prefix="storefleet-evaluate-") as directory:
         work = Path(directory)
         model = _unpack(artifact, info, work)
         yaml_file = dataset.write_for_ultralytics(work)
-        metrics = yolo.evaluate(model, yaml_file, info.image_size, work)
-    return Evaluation(digest_file(artifact), info, count_images(dataset.val), metrics, dataset.card)
+        metrics = yolo.evaluate(model, yaml_file, split, info.image_size, work)
+    return Evaluation(digest_file(artifact), info, split, count_images(images), metrics, dataset.card)
 
 
 def _unpack(artifact: Path, info: ArtifactInfo, work: Path) -> Path:

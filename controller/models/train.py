@@ -12,7 +12,6 @@ from pathlib import Path
 
 from controller.models import yolo
 from controller.models.dataset import count_images, read_dataset
-from controller.models.errors import DatasetError
 from controller.models.yolo import Metrics, Report, TrainSettings
 
 
@@ -31,8 +30,8 @@ def train(data: Path, out: Path, settings: TrainSettings, report: Report) -> Tra
     Raises ``DatasetError``, ``CheckpointError``, ``MissingExtra``.
     """
     dataset = read_dataset(data)
-    if dataset.train is None:
-        raise DatasetError(f"{dataset.file} has no 'train' images")
+    validation = dataset.images("val")
+    dataset.images("train")
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     best, metrics = yolo.train(dataset.write_for_ultralytics(out), out, settings, report)
@@ -45,7 +44,7 @@ def train(data: Path, out: Path, settings: TrainSettings, report: Report) -> Tra
         "names": list(dataset.names),
         "settings": {k: v for k, v in asdict(settings).items() if k not in {"resume", "workers"}},
         "seconds": round(seconds, 1),
-        "validation": {"images": count_images(dataset.val)} | asdict(metrics),
+        "validation": {"images": count_images(validation)} | asdict(metrics),
         "dataset": dataset.card,
     }
     metrics_file = out / "training.json"

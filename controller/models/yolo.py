@@ -90,15 +90,15 @@ def train(data: Path, out: Path, settings: TrainSettings, report: Report) -> tup
     return run / "weights" / "best.pt", _metrics(result)
 
 
-def evaluate(model_path: Path, data: Path, image_size: tuple[int, int], out: Path) -> Metrics:
-    """Measure an exported artifact (an ``.onnx`` file or an OpenVINO directory) on the dataset's ``val``
+def evaluate(model_path: Path, data: Path, split: str, image_size: tuple[int, int], out: Path) -> Metrics:
+    """Measure an exported artifact (an ``.onnx`` file or an OpenVINO directory) on the dataset's ``split``
     images at ``image_size`` (height, width). Raises ``DatasetError``, ``CheckpointError``, ``MissingExtra``.
     """
     ultralytics = _load()
     model = ultralytics.YOLO(str(model_path), task="detect", verbose=False)
     try:
         result = model.val(
-            data=str(data), imgsz=list(image_size), batch=1, rect=False, plots=False, verbose=False,
+            data=str(data), split=split, imgsz=list(image_size), batch=1, rect=False, plots=False, verbose=False,
             project=str(out), name="val", exist_ok=True, device="cpu",
         )  # fmt: skip
     except FileNotFoundError as error:

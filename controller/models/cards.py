@@ -1,0 +1,108 @@
+"""Model card and dataset card, written from what training and evaluation recorded.
+
+Cards are generated so that no figure in them is typed by hand.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def model_card(
+    name: str, version: str, training: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
+) -> str:
+    """Markdown. ``training`` is ``training.json``; ``evaluations`` are reports of ``models evaluate --json``."""
+    settings = training["settings"]
+    data = training.get("dataset", {})
+    lines = [
+        f"# Model card: {name} {version}",
+        "",
+        (
+            f"{training['architecture'].upper()} (Ultralytics), trained from random weights: no pretrained weights, "
+            "no photographs. It detects front faces of packages and persons on pictures of shop shelves."
+        ),
+        "",
+        "| Artifact | Format | Input (h x w) | Bytes | Digest |",
+        "|---|---|---|---|---|",
+    ]
+    for report in evaluations:
+        info = report["info"]
+        height, width = info["image_size"]
+        lines.append(
+            f"| {report['file']} | {info['format']} | {height} x {width} | {info['size_bytes']} | `{report['digest']}` |"
+        )
+    lines += [
+        "",
+        "## Training",
+        "",
+        f"- Data: {data.get('name', 'unnamed')} {data.get('version', '')}, see DATASET_CARD.md.",
+        (
+            f"- {settings['epochs']} epochs, batches of {settings['batch']}, images of {settings['image_size']} px, "
+            f"seed {settings['seed']}, {training['seconds'] / 60:.0f} minutes."
+        ),
+        (
+            f"- On the validation pictures: mAP50 {training['validation']['map50']:.3f}, "
+            f"mAP50-95 {training['validation']['map50_95']:.3f}."
+        ),
+        "",
+        "## Measured on pictures that training never saw",
+        "",
+        "With Ultralytics' validator on the exported artifacts.",
+    ]
+    for report in evaluations:
+        lines += ["", f"### {report['file']}, {report['images']} pictures of split {report['split']!r}", ""]
+        lines += _metrics_rows(report["metrics"])
+    lines += [
+        "",
+        "## Use and limits",
+        "",
+        (
+            "- Meant for the simulated stores of this project, as a first model and as a starting point. Its classes "
+            "are the simulated SKUs; for a real shop, train on pictures of that shop."
+        ),
+        "- It counts visible front faces, not stock on hand, and does not tell persons apart.",
+        "",
+        "## Licence",
+        "",
+        "AGPL-3.0-or-later, as code and models built with Ultralytics require.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def dataset_card(data: Mapping[str, Any]) -> str:
+    """Markdown from ``dataset.json``."""
+    splits = data.get("splits", {})
+    lines = [
+        f"# Dataset card: {data.get('name', 'unnamed')} {data.get('version', '')}".rstrip(),
+        "",
+        *(f"- {title}: {data[key]}" for key, title in _FACTS if key in data),
+        *(f"- Label rule, {what}: {rule}" for what, rule in data.get("label_rules", {}).items()),
+        "",
+        "| Split | Pictures | Seeds |",
+        "|---|---|---|",
+    ]
+    for split, part in splits.items():
+        seeds = part.get("seeds") or {}
+        shown = f"{seeds['count']}, from {seeds['first']} to {seeds['last']}" if seeds else "none"
+        lines.append(f"| {split} | {part.get('pictures', '')} | {shown} |")
+    lines += ["", f"| Class | {' | '.join(splits)} |", "|---" * (len(splits) + 1) + "|"]
+    for name in data.get("classes", ()):
+        counts = (str(part.get("labels", {}).get(name, 0)) for part in splits.values())
+        lines.append(f"| {name} | {' | '.join(counts)} |")
+    return "\n".join([*lines, ""])
+
+
+_FACTS = (("origin", "Origin"), ("licence", "Licence"), ("limits", "Limits"))
+
+
+def _metrics_rows(metrics: Mapping[str, Any]) -> list[str]:
+    rows = ["| Class | Instances | Precision | Recall | mAP50 | mAP50-95 |", "|---|---|---|---|---|---|"]
+    for name, row in sorted(metrics["per_class"].items()):
+        rows.append(f"| {name} | {row['instances']} | {_figures(row)} |")
+    total = sum(row["instances"] for row in metrics["per_class"].values())
+    rows.append(f"| **all** | {total} | {_figures(metrics)} |")
+    return rows
+
+
+def _figures(row: Mapping[str, Any]) -> str:
+    return " | ".join(f"{row[key]:.3f}" for key in ("precision", "recall", "map50", "map50_95"))
