@@ -126,8 +126,9 @@ class StreamRepository(Protocol):
     ) -> None:
         """Store what changed from the first to the second state, and which gaps were given up."""
 
-    def stalled(self, before: datetime, limit: int) -> list[StalledStream]:
-        """Streams with a gap opened, or a heartbeat ahead of the watermark, since ``before``."""
+    def stalled(self, before: datetime, seen_since: datetime, limit: int) -> list[StalledStream]:
+        """Streams with a gap opened, or a heartbeat ahead of the watermark, since ``before``; only of
+        devices heard of since ``seen_since``."""
 
     def page_gaps(self, store: str | None, open_only: bool, request: PageRequest) -> Page[GapRecord]: ...
 

@@ -23,7 +23,7 @@ class ControllerSettings(BaseSettings):
     mqtt_client_id: str = "storefleet-controller"
     """Names the persistent session; two controllers must not share it."""
     api_host: str = "127.0.0.1"
-    api_port: int = Field(default=8080, ge=0, le=65535)
+    api_port: int = Field(default=8080, ge=1, le=65535)
     public_url: str = ""
     """Where agents reach this API; default: what it listens on."""
     admin_token_file: Path | None = None

@@ -46,4 +46,5 @@ class EventFilter:
     model_digest: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    after_id: int | None = None
     newest_first: bool = False

@@ -200,3 +200,20 @@ def apply_camera_telemetry(
         at,
         figures.model_dump(mode="json", exclude_none=True),
     )
+
+
+def handovers_of(store: str, device: str, telemetry: Telemetry) -> list[Handover]:
+    """What a heartbeat tells of cameras that this session took over."""
+    return [
+        Handover(
+            store,
+            device,
+            figures.camera,
+            telemetry.session_id,
+            telemetry.rollout_id,
+            figures.handover_gap_s,
+            telemetry.at,
+        )
+        for figures in telemetry.cameras
+        if figures.handover_gap_s is not None
+    ]

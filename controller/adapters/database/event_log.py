@@ -68,6 +68,8 @@ class Events:
             query = query.where(events.c.event_time >= wanted.since)
         if wanted.until is not None:
             query = query.where(events.c.event_time < wanted.until)
+        if wanted.after_id is not None:
+            query = query.where(events.c.id > wanted.after_id)
         order: Order = [(events.c.id, int)]
         return page(self._connection, query, request, order, _event, descending=wanted.newest_first)
 

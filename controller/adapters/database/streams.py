@@ -86,7 +86,7 @@ class Streams:
                 .values(values)
             )
 
-    def stalled(self, before: datetime, limit: int) -> list[StalledStream]:
+    def stalled(self, before: datetime, seen_since: datetime, limit: int) -> list[StalledStream]:
         same = (
             (streams.c.store == devices.c.store)
             & (streams.c.device == devices.c.device)
@@ -98,6 +98,7 @@ class Streams:
             .select_from(devices.outerjoin(streams, same))
             .where(
                 devices.c.outbox_ahead_since <= before,
+                devices.c.last_seen >= seen_since,
                 devices.c.stream_id.is_not(None),
                 devices.c.outbox_last_sequence > committed,
                 (streams.c.advanced_at.is_(None)) | (streams.c.advanced_at <= before),
@@ -112,7 +113,12 @@ class Streams:
                 & (gaps.c.device == streams.c.device)
                 & (gaps.c.stream_id == streams.c.stream_id),
             )
-            .where(gaps.c.closed_at.is_(None), gaps.c.opened_at <= before)
+            .join(devices, (devices.c.store == streams.c.store) & (devices.c.device == streams.c.device))
+            .where(
+                gaps.c.closed_at.is_(None),
+                gaps.c.opened_at <= before,
+                devices.c.last_seen >= seen_since,
+            )
             .distinct()
             .limit(limit)
         )

@@ -1,0 +1,71 @@
+"""What stands on the shelves, and the events that said so."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime
+
+from controller.api.guard import Guard
+from controller.api.listing import Listing, Paging
+from controller.api.views import ChangeView, EventView, ZoneView
+from controller.domain.event_log import EventFilter
+from controller.errors import NotFoundError
+from controller.ports import Transactions
+
+
+def build_router(transactions: Transactions, guard: Guard) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["inventory"], dependencies=[Depends(guard.admin)])
+
+    @router.get("/stock")
+    def stock(paging: Paging, store: str | None = None) -> Listing[ZoneView]:
+        """Current stock per zone, by store and zone. ``unknown`` is never empty."""
+        with transactions.reading() as repositories:
+            page = repositories.stock.page(store, paging)
+        return Listing[ZoneView].model_validate(page, from_attributes=True)
+
+    @router.get("/stock/{store}/{zone}/history")
+    def history(store: str, zone: str, paging: Paging) -> Listing[ChangeView]:
+        """What events said of one zone, newest first."""
+        with transactions.reading() as repositories:
+            if not repositories.stock.zones([(store, zone)]):
+                raise NotFoundError(f"no event has told of zone {zone} in store {store} yet")
+            page = repositories.stock.history(store, zone, paging)
+        return Listing[ChangeView].model_validate(page, from_attributes=True)
+
+    @router.get("/events")
+    def events(
+        paging: Paging,
+        store: str | None = None,
+        device: str | None = None,
+        camera: str | None = None,
+        zone: str | None = None,
+        type: Annotated[str | None, Query(description="such as out_of_stock")] = None,
+        release: str | None = None,
+        rollout_id: UUID | None = None,
+        model_digest: str | None = None,
+        since: Annotated[AwareDatetime | None, Query(description="event time at or after")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="event time before")] = None,
+        after: Annotated[int | None, Query(ge=0, description="only events with a higher id")] = None,
+        newest_first: bool = False,
+    ) -> Listing[EventView]:
+        """Events in order of arrival. To follow them, pass the last ``id`` as ``after``."""
+        wanted = EventFilter(
+            store=store,
+            device=device,
+            camera=camera,
+            zone=zone,
+            kind=type.removeprefix("io.storefleet.shelf.").removesuffix(".v1") if type else None,
+            release=release,
+            rollout_id=rollout_id,
+            model_digest=model_digest,
+            since=since,
+            until=until,
+            after_id=after,
+            newest_first=newest_first,
+        )
+        with transactions.reading() as repositories:
+            page = repositories.events.page(wanted, paging)
+        return Listing[EventView].model_validate(page, from_attributes=True)
+
+    return router

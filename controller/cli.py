@@ -1,0 +1,180 @@
+"""``storefleet controller …``: runs the centre. Reads the settings and builds the adapters."""
+
+import logging
+import signal
+import threading
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+import uvicorn
+from fastapi import APIRouter
+from pydantic import ValidationError
+
+from controller import cli_queries
+from controller.adapters.database import Database, migrate, open_database
+from controller.adapters.mqtt import MqttFleetBus
+from controller.adapters.token_file import ensure_token
+from controller.api import fleet, health, inventory, journal
+from controller.api.app import create_app
+from controller.api.guard import Guard
+from controller.crew import Crew, Worker
+from controller.errors import PermanentError, TransientError
+from controller.ingest import Ingest
+from controller.settings import ControllerSettings
+
+log = logging.getLogger("controller")
+
+STOP_TIMEOUT_S = 10.0
+DRAIN_S = 5
+
+controller_app = typer.Typer(
+    name="controller",
+    help="Run the centre: ingest, API and reconciler. Settings: STOREFLEET_CONTROLLER_… variables.",
+    no_args_is_help=True,
+)
+
+
+def register(root: typer.Typer) -> None:
+    """Add ``controller`` and the commands that ask a running one."""
+    root.add_typer(controller_app, name="controller")
+    cli_queries.register(root)
+
+
+def main() -> None:
+    root = typer.Typer(no_args_is_help=True, pretty_exceptions_show_locals=False)
+    register(root)
+    root()
+
+
+@controller_app.command()
+def run(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API.")] = None,
+) -> None:
+    """Run until SIGTERM or Ctrl-C. Example: storefleet controller run --port 8080"""
+    with cli_queries.reported():
+        settings = read_settings()
+        if port is not None:
+            settings = settings.model_copy(update={"api_port": port})
+        _log_to_stderr(settings.log_level)
+        code = serve(settings)
+    raise typer.Exit(code)
+
+
+@controller_app.command("migrate")
+def migrate_command() -> None:
+    """Bring the database to this version's schema. ``run`` does this by itself."""
+    with cli_queries.reported():
+        settings = read_settings()
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = open_database(settings.database)
+        before, after = migrate(database)
+        database.close()
+    typer.echo(f"schema {after} (was {before or 'empty'})")
+
+
+def read_settings() -> ControllerSettings:
+    try:
+        return ControllerSettings()
+    except ValidationError as error:
+        found = [
+            f"STOREFLEET_CONTROLLER_{'_'.join(str(part).upper() for part in e['loc'])}: {e['msg']}"
+            for e in error.errors(include_input=False)
+        ]
+        raise PermanentError("settings: " + "; ".join(found)) from error
+
+
+def serve(settings: ControllerSettings) -> int:
+    """The composition root: builds everything, runs it, takes it apart. The exit code.
+
+    The API answers at once, also while the database is down, so that ``/health`` can say so.
+    """
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    guard = Guard(ensure_token(settings.admin_token_path), ensure_token(settings.artifact_token_path))
+    database = open_database(settings.database)
+    bus = MqttFleetBus(
+        settings.mqtt_url,
+        client_id=settings.mqtt_client_id,
+        clock=utc_now,
+        username=settings.mqtt_username,
+        password_file=settings.mqtt_password_file,
+        ca_file=settings.mqtt_ca_file,
+    )
+    ingest = Ingest(database, bus, utc_now)
+    routers: list[APIRouter] = [
+        health.build_router(database, ingest.status, utc_now),
+        fleet.build_router(database, guard, utc_now),
+        inventory.build_router(database, guard),
+        journal.build_router(database, guard),
+    ]
+    workers: dict[str, Worker] = {"ingest": ingest}
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(routers, max_body_bytes=settings.max_body_bytes),
+            host=settings.api_host,
+            port=settings.api_port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+
+    def leave(*_: object) -> None:
+        server.should_exit = True
+
+    crew = Crew(on_failure=leave)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)  # uvicorn replaces these while it serves, and raises the signal again
+    crew.start("start-up", _StartUp(database, bus, crew, workers))
+    try:
+        server.run()
+    finally:
+        stuck = crew.join(STOP_TIMEOUT_S)
+        bus.close()
+        database.close()
+    if stuck:
+        log.error("did not stop within %g s: %s", STOP_TIMEOUT_S, ", ".join(stuck))
+    return 1 if crew.failed or stuck or not server.started else 0
+
+
+class _StartUp:
+    """Migrates the database, however long it takes to come, then lets the workers begin."""
+
+    def __init__(self, database: Database, bus: MqttFleetBus, crew: Crew, workers: dict[str, Worker]) -> None:
+        self._database = database
+        self._bus = bus
+        self._crew = crew
+        self._workers = workers
+
+    def run(self, stop: threading.Event) -> None:
+        pause = 0.5
+        while not stop.is_set():
+            try:
+                before, after = migrate(self._database)
+            except TransientError as error:
+                log.error("waiting for the database: %s", error)
+                stop.wait(pause)
+                pause = min(10.0, 2 * pause)
+                continue
+            log.info("database schema %s (was %s)", after, before or "empty")
+            self._bus.start()
+            for name, worker in self._workers.items():
+                self._crew.start(name, worker)
+            return
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _log_to_stderr(level: str) -> None:
+    try:
+        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    except ValueError as error:
+        raise PermanentError(
+            f"STOREFLEET_CONTROLLER_LOG_LEVEL {level!r}: use DEBUG, INFO, WARNING or ERROR"
+        ) from error
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
