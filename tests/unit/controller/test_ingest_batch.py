@@ -1,0 +1,229 @@
+"""Ingest of batches into a real SQLite database; the integration tests repeat it with PostgreSQL."""
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.adapters.database import Database, migrate, open_database
+from controller.domain.event_log import EventFilter
+from controller.domain.fleet import Store
+from controller.domain.page import MAX_LIMIT, PageRequest
+from controller.domain.sequence import StreamKey
+from controller.ingest_batch import ingest_batch
+from controller.ports import Received
+
+ALL = PageRequest(MAX_LIMIT)
+
+
+@pytest.fixture
+def database(tmp_path: Path, now: datetime) -> Any:
+    database = open_database(f"sqlite:///{tmp_path / 'central.db'}")
+    migrate(database)
+    with database.writing() as repositories:
+        repositories.stores.add(Store("berlin-01", created_at=now))
+    yield database
+    database.close()
+
+
+def sequences(database: Database) -> list[int]:
+    with database.reading() as repositories:
+        return sorted(e.sequence for e in repositories.events.page(EventFilter(), ALL).items)
+
+
+def test_a_batch_is_stored_projected_and_acknowledged(database: Database, device: Any, now: datetime) -> None:
+    messages = [device.birth(), device.heartbeat(2, 2), device.event(1), device.event(2, data={"facings": 3})]
+    result = ingest_batch(database, [device.sent(message) for message in messages], now)
+    assert (result.stored, result.duplicates, result.refused) == (2, 0, 0)
+    (ack,) = result.acks
+    assert (ack.store, ack.device) == ("berlin-01", "node-1")
+    assert (ack.ack.stream_id, ack.ack.committed_sequence, ack.ack.resend) == (device.stream, 2, False)
+    with database.reading() as repositories:
+        (zone,) = repositories.stock.page("berlin-01", ALL).items
+        history = repositories.stock.history("berlin-01", "zone-1", ALL).items
+        (known,) = repositories.fleet.page_devices(ALL).items
+    assert (zone.facings, zone.sequence) == (3, 2)
+    assert [change.sequence for change in history] == [2, 1]
+    assert (known.status, known.stream_id, known.outbox_ahead_since) == ("online", device.stream, None)
+
+
+def test_the_same_batch_again_changes_nothing(database: Database, device: Any, now: datetime) -> None:
+    batch = [device.sent(device.event(n)) for n in range(1, 6)]
+    first = ingest_batch(database, batch, now)
+    second = ingest_batch(database, batch + batch, now)
+    assert (first.stored, second.stored, second.duplicates) == (5, 0, 10)
+    assert second.acks == first.acks
+    assert sequences(database) == [1, 2, 3, 4, 5]
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**16))
+def test_loss_repeats_and_reordering_end_in_every_event_once(
+    data: st.DataObject,
+    seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
+    new_device: Callable[..., Any],
+    now: datetime,
+) -> None:
+    chance = random.Random(seed)
+    device = new_device()
+    database = open_database(f"sqlite:///{tmp_path_factory.mktemp('db') / 'central.db'}")
+    migrate(database)
+    with database.writing() as repositories:
+        repositories.stores.add(Store("berlin-01", created_at=now))
+    events = [device.event(n) for n in range(1, 31)]
+    committed = 0
+    for _ in range(4):
+        sample = chance.sample(events, data.draw(st.integers(0, 20)))
+        result = ingest_batch(database, [device.sent(e) for e in sample + sample[:3]], now)
+        for ack in result.acks:
+            assert ack.ack.committed_sequence >= committed
+            committed = ack.ack.committed_sequence
+        assert set(range(1, committed + 1)) <= set(sequences(database))
+    ingest_batch(database, [device.sent(e) for e in events if e.sequence > committed], now)
+    assert sequences(database) == list(range(1, 31))
+    with database.reading() as repositories:
+        assert repositories.streams.page_gaps(None, True, ALL).items == ()
+        (zone,) = repositories.stock.page(None, ALL).items
+    assert zone.sequence == 30
+    database.close()
+
+
+def test_a_gap_is_recorded_holds_the_watermark_and_closes(
+    database: Database, device: Any, now: datetime
+) -> None:
+    later = now + timedelta(seconds=9)
+    result = ingest_batch(database, [device.sent(device.event(n)) for n in (1, 2, 5)], now)
+    assert result.acks[0].ack.committed_sequence == 2
+    assert ingest_batch(database, [device.sent(device.event(4))], later).acks[0].ack.committed_sequence == 2
+    assert ingest_batch(database, [device.sent(device.event(3))], later).acks[0].ack.committed_sequence == 5
+    with database.reading() as repositories:
+        gaps = repositories.streams.page_gaps("berlin-01", False, ALL).items
+    assert [(g.first, g.last, g.opened_at, g.closed_at) for g in gaps] == [
+        (3, 3, now, later),
+        (3, 4, now, later),
+    ]
+
+
+def test_poison_harms_only_itself(database: Database, device: Any, now: datetime) -> None:
+    bad = [
+        Received("nonsense", b"x", now),
+        Received(device.topics.events, b"{", now),
+        device.sent(device.event(2, time=now + timedelta(hours=1))),
+        device.sent(device.event(1, streamid=device.stream)),
+    ]
+    good = [device.sent(device.event(1)), device.sent(device.event(3))]
+    result = ingest_batch(database, [good[0], *bad, good[1]], now)
+    assert (result.stored, result.refused) == (2, 4)
+    assert result.acks[0].ack.committed_sequence == 3, "a refused event is accounted for"
+    with database.reading() as repositories:
+        letters = repositories.dead_letters.page(None, ALL).items
+    assert sorted(letter.reason.split(":")[0][:22] for letter in letters) == [
+        "'nonsense' is not unde", "another event has this", "event time is 3600 s i", "message",
+    ]  # fmt: skip
+
+
+def test_a_repeated_poison_message_is_one_dead_letter(database: Database, device: Any, now: datetime) -> None:
+    for _ in range(3):
+        ingest_batch(database, [Received(device.topics.events, b"{", now)] * 2, now)
+    with database.reading() as repositories:
+        (letter,) = repositories.dead_letters.page("berlin-01", ALL).items
+    assert letter.times == 6
+
+
+def test_an_unregistered_store_is_refused_and_not_acknowledged(
+    database: Database, new_device: Any, now: datetime
+) -> None:
+    stranger = new_device("oslo-03")
+    batch = [stranger.sent(stranger.event(n)) for n in (1, 2)]
+    result = ingest_batch(database, batch, now)
+    assert (result.stored, result.refused, result.acks) == (0, 2, ())
+    with database.writing() as repositories:
+        (letter,) = repositories.dead_letters.page("oslo-03", ALL).items
+        assert "unknown store oslo-03" in letter.reason
+        assert letter.times == 2
+        repositories.stores.add(Store("oslo-03", created_at=now))
+    assert ingest_batch(database, batch, now).stored == 2
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after the event", "before the event"])
+def test_a_retraction_marks_the_event_it_retracts(
+    database: Database, device: Any, now: datetime, early: bool
+) -> None:
+    wrong = device.event(1, "low_stock", data={"level": "low"})
+    retraction = device.event(2, "retracted", data={"retracts": str(wrong.id)})
+    order = [retraction, wrong] if early else [wrong, retraction]
+    for event in order:
+        ingest_batch(database, [device.sent(event)], now)
+    with database.reading() as repositories:
+        events = {e.event_id: e for e in repositories.events.page(EventFilter(), ALL).items}
+        history = repositories.stock.history("berlin-01", "zone-1", ALL).items
+    assert events[wrong.id].retracted_by == retraction.id
+    assert events[retraction.id].retracted_by is None
+    assert [change.retracted for change in history] == [False, True]
+
+
+def test_a_heartbeat_ahead_of_the_watermark_is_noticed_until_it_is_not(
+    database: Database, device: Any, now: datetime
+) -> None:
+    def stalled(seconds: int) -> list[tuple[StreamKey, int]]:
+        with database.reading() as repositories:
+            found = repositories.streams.stalled(
+                now + timedelta(seconds=seconds), now - timedelta(hours=1), 10
+            )
+        return [(s.key, s.committed) for s in found]
+
+    key = StreamKey("berlin-01", "node-1", device.stream)
+    ingest_batch(database, [device.sent(device.event(1)), device.sent(device.heartbeat(3, 2))], now)
+    assert stalled(-1) == []
+    assert stalled(1) == [(key, 1)]
+    ingest_batch(database, [device.sent(device.event(n)) for n in (2, 3)], now)
+    assert stalled(1) == []
+
+
+def test_a_stream_whose_every_event_is_missing_is_noticed(
+    database: Database, device: Any, now: datetime
+) -> None:
+    ingest_batch(database, [device.sent(device.heartbeat(3, 3))], now)
+    with database.reading() as repositories:
+        (found,) = repositories.streams.stalled(now, now, 10)
+    assert found.committed == 0
+
+
+def test_a_device_that_missed_its_ack_gets_another(database: Database, device: Any, now: datetime) -> None:
+    ingest_batch(database, [device.sent(device.event(n)) for n in (1, 2)], now)
+    (ack,) = ingest_batch(database, [device.sent(device.heartbeat(2, 2))], now).acks
+    assert ack.ack.committed_sequence == 2
+    assert ingest_batch(database, [device.sent(device.heartbeat(2, 0))], now).acks == ()
+
+
+def test_events_that_the_device_no_longer_has_are_reported_lost_and_block_nothing(
+    database: Database, device: Any, now: datetime
+) -> None:
+    """As after the database was restored from a backup."""
+    ingest_batch(database, [device.sent(device.event(n)) for n in (11, 12)], now)
+    later = now + timedelta(seconds=31)
+    result = ingest_batch(database, [device.sent(device.heartbeat(12, 2))], later)
+    assert result.lost == 10
+    assert result.acks[0].ack.committed_sequence == 12
+    with database.reading() as repositories:
+        (gap,) = repositories.streams.page_gaps(None, False, ALL).items
+    assert (gap.first, gap.last, gap.lost, gap.closed_at) == (1, 10, True, later)
+
+
+def test_trimming_spares_dead_letters_that_hold_the_only_copy(
+    database: Database, device: Any, now: datetime
+) -> None:
+    future = device.sent(device.event(1, time=now + timedelta(hours=1)))
+    garbage = [Received(device.topics.events, b"%d{" % n, now) for n in range(5)]
+    ingest_batch(database, [future, *garbage], now)
+    with database.writing() as repositories:
+        assert repositories.dead_letters.trim(2) == 3
+        left = repositories.dead_letters.page(None, ALL).items
+    assert len(left) == 3
+    assert any(letter.sequence == 1 for letter in left)
