@@ -12,12 +12,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
-from contract.workload import AgentHealth, Env
+from contract.workload import AgentHealth, Env, Phase
 
 MODE = os.environ.get("CHILD_MODE", "")
 data = Path(os.environ[Env.DATA_DIR])
-rollout = os.environ[Env.ROLLOUT_ID]
+rollout = UUID(os.environ[Env.ROLLOUT_ID])
 
 
 def fetch() -> None:
@@ -26,7 +27,7 @@ def fetch() -> None:
     (data / "model.bin").write_text("fetched")
 
 
-def write_health(phase: str) -> None:
+def write_health(phase: Phase) -> None:
     path = Path(os.environ[Env.HEALTH_FILE])
     health = AgentHealth(pid=os.getpid(), at=datetime.now(UTC), phase=phase, rollout_id=rollout)
     temporary = path.with_suffix(".new")

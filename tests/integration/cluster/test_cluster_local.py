@@ -13,45 +13,16 @@ from uuid import UUID
 
 import pytest
 
-from contract.signing import Signed
-from contract.workload import ModelManifest
 from controller.adapters.local.cluster import LocalCluster, stop_all
 from controller.adapters.local.layout import StoreDir, holder, read_json, write_json
 from controller.domain.deployment import Observed
-from controller.domain.release import Release
-from controller.domain.workload import StoreSite, Workload, WorkloadSettings, build_workload
+from controller.domain.workload import Workload
 
-CHILD = Path(__file__).with_name("child_agent.py")
-DIGEST = "sha256:" + "a" * 64
+MakeWorkload = Callable[..., Workload]
 
 
 def rollout(number: int) -> str:
     return str(UUID(int=number))
-
-
-def workload(number: int, mode: str = "", probe_s: int = 3) -> Workload:
-    manifest = ModelManifest(
-        digest=DIGEST,
-        size_bytes=3,
-        name="shelf",
-        version=str(number),
-        format="openvino",
-        task="detect",
-        names=("cola-can", "person"),
-        image_size=(320, 320),
-    )
-    signed = Signed(payload=manifest.model_dump_json(), key_id="0" * 16, signature="c2ln")
-    release = Release(f"v{number}", f"agent:{number}", manifest, signed, settings={"CHILD_MODE": mode})
-    settings = WorkloadSettings(
-        mqtt_url="mqtt://127.0.0.1:1883",
-        controller_url="http://127.0.0.1:1",
-        command=(sys.executable, str(CHILD)),
-        grace_s=2,
-    )
-    built = build_workload(release, StoreSite("berlin-01", "version: 1\n", "pem"), rollout(number), settings)
-    container = built.daemon_set["spec"]["template"]["spec"]["containers"][0]
-    container["livenessProbe"] |= {"periodSeconds": 1, "failureThreshold": probe_s}
-    return built
 
 
 @dataclass
@@ -85,14 +56,6 @@ class Store:
 
 
 @pytest.fixture
-def secrets(tmp_path: Path) -> Path:
-    directory = tmp_path / "secrets" / "storefleet-agent"
-    directory.mkdir(parents=True)
-    (directory / "mqtt-password").write_text("hush")
-    return tmp_path / "secrets"
-
-
-@pytest.fixture
 def store(tmp_path: Path, secrets: Path) -> Iterator[Store]:
     run_dir = tmp_path / "run"
     cluster = LocalCluster(run_dir, secrets=secrets)
@@ -107,10 +70,12 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_agent_runs_with_its_files_and_nobody_else_can_read_them(store: Store) -> None:
+def test_agent_runs_with_its_files_and_nobody_else_can_read_them(
+    store: Store, workload: MakeWorkload
+) -> None:
     store.cluster.apply(workload(1))
     seen = store.ready(1)
-    assert (seen.desired, seen.ready, seen.updated, seen.images) == (1, 1, 1, ("agent:1",))
+    assert (seen.desired, seen.ready, seen.updated, seen.images) == (1, 1, 1, ("example.org/agent:1",))
     assert seen.problems == ()
     assert store.watch_log()[0][1:3] == ["begin", rollout(1)]
     assert store.watch_log()[0][4] == "node-1"
@@ -122,7 +87,7 @@ def test_agent_runs_with_its_files_and_nobody_else_can_read_them(store: Store) -
     assert passwords == ["hush"]
 
 
-def test_each_node_has_its_own_agent_and_data(tmp_path: Path, secrets: Path) -> None:
+def test_each_node_has_its_own_agent_and_data(tmp_path: Path, secrets: Path, workload: MakeWorkload) -> None:
     cluster = LocalCluster(tmp_path / "run", nodes=("node-1", "node-2"), secrets=secrets)
     store = Store(cluster, StoreDir(tmp_path / "run" / "berlin-01"))
     try:
@@ -134,7 +99,7 @@ def test_each_node_has_its_own_agent_and_data(tmp_path: Path, secrets: Path) -> 
         assert stop_all(tmp_path / "run", timeout_s=5) == 2
 
 
-def test_old_agent_goes_only_when_the_new_one_stands_by(store: Store) -> None:
+def test_old_agent_goes_only_when_the_new_one_stands_by(store: Store, workload: MakeWorkload) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     store.cluster.apply(workload(2))
@@ -150,7 +115,9 @@ def test_old_agent_goes_only_when_the_new_one_stands_by(store: Store) -> None:
     assert 0 <= began - ended < 0.5, "the successor was standing by, so the gap is only the lock's hand-over"
 
 
-def test_release_that_never_becomes_ready_leaves_the_old_one_watching(store: Store) -> None:
+def test_release_that_never_becomes_ready_leaves_the_old_one_watching(
+    store: Store, workload: MakeWorkload
+) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     old = store.pods()[0]["pid"]
@@ -166,7 +133,7 @@ def test_release_that_never_becomes_ready_leaves_the_old_one_watching(store: Sto
     assert not alive(old)
 
 
-def test_crashing_release_is_named_and_the_old_one_stays(store: Store) -> None:
+def test_crashing_release_is_named_and_the_old_one_stays(store: Store, workload: MakeWorkload) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     store.cluster.apply(workload(2, mode="crash"))
@@ -175,7 +142,7 @@ def test_crashing_release_is_named_and_the_old_one_stays(store: Store) -> None:
     assert (seen.ready, seen.updated) == (1, 0)
 
 
-def test_roll_back_to_the_running_release_keeps_its_process(store: Store) -> None:
+def test_roll_back_to_the_running_release_keeps_its_process(store: Store, workload: MakeWorkload) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     pid = store.pods()[0]["pid"]
@@ -186,7 +153,7 @@ def test_roll_back_to_the_running_release_keeps_its_process(store: Store) -> Non
     assert store.pods()[0]["pid"] == pid
 
 
-def test_killed_agent_is_started_again(store: Store) -> None:
+def test_killed_agent_is_started_again(store: Store, workload: MakeWorkload) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     os.kill(store.pods()[0]["pid"], signal.SIGKILL)
@@ -195,14 +162,14 @@ def test_killed_agent_is_started_again(store: Store) -> None:
     assert [line[1] for line in store.watch_log()] == ["begin", "begin"]
 
 
-def test_agent_without_sign_of_life_is_killed_and_started_again(
-    store: Store,
-) -> None:
+def test_agent_without_sign_of_life_is_killed_and_started_again(store: Store, workload: MakeWorkload) -> None:
     store.cluster.apply(workload(1, mode="hang", probe_s=1))
     store.until(lambda _: bool(store.pods()) and store.pods()[0]["restarts"] >= 1, "restart", timeout=40)
 
 
-def test_agent_that_ignores_sigterm_is_killed_after_its_grace_period(store: Store) -> None:
+def test_agent_that_ignores_sigterm_is_killed_after_its_grace_period(
+    store: Store, workload: MakeWorkload
+) -> None:
     store.cluster.apply(workload(1, mode="deaf"))
     store.ready(1)
     pid = store.pods()[0]["pid"]
@@ -213,7 +180,9 @@ def test_agent_that_ignores_sigterm_is_killed_after_its_grace_period(store: Stor
     assert not alive(pid)
 
 
-def test_missing_secret_is_named_and_picked_up_once_it_is_there(store: Store, secrets: Path) -> None:
+def test_missing_secret_is_named_and_picked_up_once_it_is_there(
+    store: Store, secrets: Path, workload: MakeWorkload
+) -> None:
     password = secrets / "storefleet-agent" / "mqtt-password"
     moved = secrets / "elsewhere"
     password.parent.rename(moved)
@@ -224,7 +193,9 @@ def test_missing_secret_is_named_and_picked_up_once_it_is_there(store: Store, se
     assert store.ready(1).problems == ()
 
 
-def test_agents_die_with_their_supervisor_and_come_back_with_the_next(store: Store) -> None:
+def test_agents_die_with_their_supervisor_and_come_back_with_the_next(
+    store: Store, workload: MakeWorkload
+) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     store.cluster.apply(workload(2, mode="never_ready"))
@@ -242,7 +213,9 @@ def test_agents_die_with_their_supervisor_and_come_back_with_the_next(store: Sto
     assert [line[2] for line in store.watch_log() if line[1] == "begin"] == [rollout(1), rollout(1)]
 
 
-def test_agents_outlive_the_controller(store: Store, tmp_path: Path, secrets: Path) -> None:
+def test_agents_outlive_the_controller(
+    store: Store, tmp_path: Path, secrets: Path, workload: MakeWorkload
+) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     before = store.pods()[0]["pid"]
@@ -269,7 +242,7 @@ def test_agents_outlive_the_controller(store: Store, tmp_path: Path, secrets: Pa
     assert store.cluster.observe("berlin-01").updated == 1
 
 
-def test_everything_ends_with_the_owner(tmp_path: Path, secrets: Path) -> None:
+def test_everything_ends_with_the_owner(tmp_path: Path, secrets: Path, workload: MakeWorkload) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as owner:
         cluster = LocalCluster(tmp_path / "run", secrets=secrets, owner_pid=owner.pid)
         store = Store(cluster, StoreDir(tmp_path / "run" / "berlin-01"))
@@ -284,7 +257,9 @@ def test_everything_ends_with_the_owner(tmp_path: Path, secrets: Path) -> None:
     assert not alive(agent)
 
 
-def test_damaged_desired_state_changes_nothing_and_is_written_again(store: Store) -> None:
+def test_damaged_desired_state_changes_nothing_and_is_written_again(
+    store: Store, workload: MakeWorkload
+) -> None:
     store.cluster.apply(workload(1))
     store.ready(1)
     pid = store.pods()[0]["pid"]
@@ -297,11 +272,13 @@ def test_damaged_desired_state_changes_nothing_and_is_written_again(store: Store
     assert store.pods()[0]["pid"] == pid
 
 
-def test_edited_desired_state_is_drift(store: Store) -> None:
+def test_edited_desired_state_is_drift(store: Store, workload: MakeWorkload) -> None:
     store.cluster.apply(workload(1))
     desired = read_json(store.directory.desired)
     assert desired is not None
     desired["daemon_set"]["spec"]["template"]["spec"]["containers"][0]["image"] = "evil:1"
     write_json(store.directory.desired, desired)
     found = store.cluster.observe("berlin-01").drift
-    assert found == ("spec.template.spec.containers[agent].image is 'evil:1' instead of 'agent:1'",)
+    assert found == (
+        "spec.template.spec.containers[agent].image is 'evil:1' instead of 'example.org/agent:1'",
+    )

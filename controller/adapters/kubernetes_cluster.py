@@ -1,0 +1,270 @@
+"""The ``Cluster`` port for a store's Kubernetes: one server-side-applied DaemonSet and its ConfigMap.
+
+The only module that talks to the Kubernetes API. A connection lives as long as one call of the port:
+an idle store holds none. Answers are used as plain JSON; what they mean is decided in ``domain``.
+
+Server-side apply (field manager ``storefleet``, forced) takes back fields that others changed and
+leaves alone what others added: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3.exceptions
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException, new_client_from_config
+
+from controller.cluster import Applied
+from controller.domain.deployment import Observed
+from controller.domain.drift import drift_of
+from controller.domain.pod_trouble import NO_NODE, summarize
+from controller.domain.workload import (
+    NAME,
+    STORE_LABEL,
+    Manifest,
+    Workload,
+    config_map_of,
+    for_server,
+    rollout_of,
+    with_last_applied,
+)
+from controller.errors import PermanentError, TransientError
+
+FIELD_MANAGER = "storefleet"
+APPLY_TYPE = "application/apply-patch+yaml"
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 15.0
+PODS = f"app.kubernetes.io/name={NAME}"
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesCluster:
+    """``kubeconfig`` None: the default file; ``context`` None: the file's current one."""
+
+    namespace: str = "storefleet"
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+    def apply(self, workload: Workload) -> Applied:
+        if workload.namespace != self.namespace:
+            raise PermanentError(f"made for namespace {workload.namespace}, not {self.namespace}")
+        with self._connected() as api:
+            server = _version(api.call("read the server's version", api.version.get_code))
+            wanted, degraded = for_server(workload.daemon_set, server)
+            before = api.find("read the DaemonSet", api.apps.read_namespaced_daemon_set, NAME, self.namespace)
+            self._refuse_neighbour(before, workload.store)
+            self._apply_config_map(api, workload.config_map)
+            after = api.apply(
+                "apply the DaemonSet", api.apps.patch_namespaced_daemon_set, with_last_applied(wanted)
+            )
+            self._prune(api, keep={config_map_of(after), config_map_of(before or {})})
+            return Applied(int(after["metadata"]["generation"]), degraded)
+
+    def observe(self, store: str) -> Observed:
+        with self._connected() as api:
+            live = api.find("read the DaemonSet", api.apps.read_namespaced_daemon_set, NAME, self.namespace)
+            if live is None or _store_of(live) != store:
+                return Observed(rollout_id=None)
+            status = live.get("status", {})
+            desired = int(status.get("desiredNumberScheduled", 0))
+            pods = api.call("list pods", api.core.list_namespaced_pod, self.namespace, label_selector=PODS)[
+                "items"
+            ]
+            summary = summarize(pods, (), rollout_of(live), NAME)
+            if summary.updated < desired:
+                warnings = api.call(
+                    "list events",
+                    api.core.list_namespaced_event,
+                    self.namespace,
+                    field_selector="type=Warning",
+                    limit=200,
+                )["items"]
+                summary = summarize(pods, warnings, rollout_of(live), NAME)
+            return Observed(
+                rollout_id=rollout_of(live),
+                generation=int(live["metadata"]["generation"]),
+                observed_generation=int(status.get("observedGeneration", 0)),
+                desired=desired,
+                ready=int(status.get("numberReady", 0)),
+                updated=min(summary.updated, int(status.get("updatedNumberScheduled", 0))),
+                images=summary.images,
+                problems=summary.problems if desired else (NO_NODE,),
+                drift=drift_of(live) + self._lost_config(api, live),
+            )
+
+    def remove(self, store: str) -> None:
+        with self._connected() as api:
+            live = api.find("read the DaemonSet", api.apps.read_namespaced_daemon_set, NAME, self.namespace)
+            if live is not None and _store_of(live) == store:
+                api.find("delete the DaemonSet", api.apps.delete_namespaced_daemon_set, NAME, self.namespace)
+                self._prune(api, keep=set())
+
+    def _apply_config_map(self, api: "_Api", config_map: Manifest) -> None:
+        patch = api.core.patch_namespaced_config_map
+        try:
+            api.apply("apply the ConfigMap", patch, config_map)
+        except _MissingError:
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+            api.call(
+                "create the namespace", api.core.create_namespace, namespace, field_manager=FIELD_MANAGER
+            )
+            api.apply("apply the ConfigMap", patch, config_map)
+
+    def _prune(self, api: "_Api", keep: set[str | None]) -> None:
+        """Delete ConfigMaps that neither this release nor the one before it mounts."""
+        listed = api.call(
+            "list ConfigMaps", api.core.list_namespaced_config_map, self.namespace, label_selector=PODS
+        )
+        for item in listed["items"]:
+            name = item["metadata"]["name"]
+            if name not in keep:
+                api.find(
+                    "delete an old ConfigMap", api.core.delete_namespaced_config_map, name, self.namespace
+                )
+
+    def _lost_config(self, api: "_Api", live: Manifest) -> tuple[str, ...]:
+        name = config_map_of(live)
+        if name is None:
+            return ()
+        found = api.find("read the ConfigMap", api.core.read_namespaced_config_map, name, self.namespace)
+        return () if found is not None else (f"ConfigMap {name} was removed",)
+
+    def _refuse_neighbour(self, live: Manifest | None, store: str) -> None:
+        if live is not None and _store_of(live) != store:
+            raise PermanentError(
+                f"namespace {self.namespace} holds the agents of store {_store_of(live)!r} already; "
+                "give each store a cluster or a namespace of its own"
+            )
+
+    @contextmanager
+    def _connected(self) -> Iterator["_Api"]:
+        configuration = client.Configuration()
+        configuration.retries = False
+        try:
+            connection = new_client_from_config(  # type: ignore[no-untyped-call]
+                config_file=str(self.kubeconfig) if self.kubeconfig else None,
+                context=self.context,
+                persist_config=False,
+                client_configuration=configuration,
+            )
+        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+            file = self.kubeconfig or "the default kubeconfig"
+            raise PermanentError(
+                f"{file}: {error}; check the file and the context {self.context or '(current)'!r}"
+            ) from error
+        try:
+            yield _Api(connection)
+        finally:
+            connection.close()
+
+
+class _MissingError(PermanentError):
+    """404 where the thing itself was not asked for by name: its namespace or API is missing."""
+
+
+class _Api:
+    """The API groups in use, with timeouts and translated errors on every call."""
+
+    def __init__(self, connection: Any) -> None:
+        self.core = client.CoreV1Api(connection)
+        self.apps = client.AppsV1Api(connection)
+        self.version = client.VersionApi(connection)
+
+    def call(self, what: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Manifest:
+        try:
+            answer = method(
+                *args,
+                **kwargs,
+                _preload_content=False,
+                _request_timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+            )
+            found = json.loads(answer.data)
+        except ApiException as error:
+            raise _translated(what, error) from error
+        except urllib3.exceptions.SSLError as error:
+            text = f"cannot {what}: TLS: {_short(error)}"
+            if "CERTIFICATE" not in text.upper():
+                raise TransientError(text, retry_after=5.0) from error
+            raise PermanentError(f"{text}; check the certificates in the kubeconfig") from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TransientError(f"cannot {what}: {_short(error)}", retry_after=5.0) from error
+        except ValueError as error:
+            raise TransientError(
+                f"cannot {what}: the answer is not JSON; is this a Kubernetes API?"
+            ) from error
+        if not isinstance(found, dict):
+            raise PermanentError(f"cannot {what}: the answer is no object; is this a Kubernetes API?")
+        return found
+
+    def find(self, what: str, method: Callable[..., Any], *args: Any) -> Manifest | None:
+        """Like ``call``, None for what does not exist."""
+        try:
+            return self.call(what, method, *args)
+        except _MissingError:
+            return None
+
+    def apply(self, what: str, method: Callable[..., Any], wanted: Manifest) -> Manifest:
+        name = wanted["metadata"]["name"]
+        return self.call(
+            what,
+            method,
+            name,
+            wanted["metadata"]["namespace"],
+            wanted,
+            field_manager=FIELD_MANAGER,
+            force=True,
+            _content_type=APPLY_TYPE,
+        )
+
+
+def _translated(what: str, error: ApiException) -> TransientError | PermanentError:
+    """The server's own words with what to do about them."""
+    status, words = int(error.status or 0), _words(error)
+    text = f"cannot {what}: {words} (HTTP {status})"
+    if status == 404:
+        return _MissingError(text)
+    if status == 401:
+        return PermanentError(f"{text}; the credentials of the kubeconfig are wrong or have expired")
+    if status == 403 and "being terminated" in words:
+        return TransientError(text, retry_after=5.0)
+    if status == 403 and "quota" not in words:
+        return PermanentError(f"{text}; grant it as k3s/README.md describes")
+    if status == 403:
+        return PermanentError(f"{text}; raise the namespace's quota")
+    if status == 415:
+        return PermanentError(f"{text}; Kubernetes 1.18 or later is needed")
+    if status in (408, 409, 429) or status >= 500 or status == 0:
+        after = str((error.headers or {}).get("Retry-After", ""))
+        return TransientError(text, retry_after=float(after) if after.isdigit() else 2.0)
+    return PermanentError(text)
+
+
+def _words(error: ApiException) -> str:
+    try:
+        body = json.loads(error.body or "{}")
+        message = body.get("message") if isinstance(body, dict) else None
+    except ValueError:
+        message = None
+    return _short(message or error.reason or "no reason given")
+
+
+def _short(words: object) -> str:
+    text = " ".join(str(words).split())
+    return text if len(text) <= 400 else text[:397] + "..."
+
+
+def _version(answer: Manifest) -> tuple[int, int]:
+    """(major, minor); vendors append to the minor version, as in ``27+``."""
+    numbers = [re.match(r"\d+", str(answer.get(key, ""))) for key in ("major", "minor")]
+    major, minor = (int(found.group()) if found else 0 for found in numbers)
+    return major, minor
+
+
+def _store_of(live: Manifest) -> str:
+    return str(live["metadata"].get("labels", {}).get(STORE_LABEL, ""))

@@ -1,0 +1,127 @@
+"""What keeps a DaemonSet's pods from being ready, in words for an operator.
+
+Works on plain Kubernetes objects (Pod and Event as JSON), so it is the same for whatever fetched them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from controller.domain.workload import CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Manifest
+
+_PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
+_QUIET = frozenset({"ContainerCreating", "PodInitializing"})
+"""Waiting reasons of a healthy start."""
+
+NO_NODE = (
+    f"no node is marked as a camera node; mark one with: kubectl label node NAME {CAMERA_NODE_LABEL}=true"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PodSummary:
+    """What the pods of one store amount to. ``updated``: nodes on which every pod is of the wanted
+    rollout and one is ready."""
+
+    updated: int
+    images: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def summarize(
+    pods: Iterable[Manifest], events: Iterable[Manifest], rollout_id: str, owner: str
+) -> PodSummary:
+    """``events`` are warnings of the namespace; those that are not about these pods or the DaemonSet
+    named ``owner`` are ignored."""
+    alive = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    nodes: dict[str, list[Manifest]] = {}
+    for pod in alive:
+        nodes.setdefault(_node(pod), []).append(pod)
+    updated = sum(
+        all(_rollout(pod) == rollout_id for pod in on_node) and any(is_ready(pod) for pod in on_node)
+        for on_node in nodes.values()
+    )
+    images = sorted({c["image"] for pod in alive for c in pod["spec"].get("containers", ())})
+    problems = [problem for pod in alive for problem in _troubles(pod)]
+    problems += _from_events(events, alive, owner)
+    return PodSummary(updated, tuple(images), tuple(dict.fromkeys(problems)))
+
+
+def is_ready(pod: Manifest) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in _conditions(pod))
+
+
+def _troubles(pod: Manifest) -> Iterator[str]:
+    if is_ready(pod):
+        return
+    where = f"node {_node(pod)}"
+    for condition in _conditions(pod):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            yield f"{where}: cannot be scheduled: {condition.get('message', condition.get('reason', ''))}"
+    status = pod.get("status", {})
+    if status.get("phase") == "Failed":
+        yield f"{where}: pod failed: {status.get('message') or status.get('reason') or 'no reason given'}"
+    statuses = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    said = False
+    for container in statuses:
+        for words in _container_trouble(container):
+            said = True
+            yield f"{where}: {words}"
+    running = [c for c in status.get("containerStatuses") or () if "running" in (c.get("state") or {})]
+    if running and not said:
+        yield f"{where}: the agent runs but is not ready; see its log and storefleet fleet"
+
+
+def _container_trouble(container: dict[str, Any]) -> Iterator[str]:
+    waiting = (container.get("state") or {}).get("waiting")
+    if not waiting or waiting.get("reason") in _QUIET:
+        return
+    reason, message = waiting.get("reason", "waiting"), waiting.get("message", "")
+    if reason in _PULL:
+        yield f"image {container.get('image')} cannot be pulled ({reason}): {message or 'check its name'}"
+    elif reason == "CrashLoopBackOff":
+        last = (container.get("lastState") or {}).get("terminated") or {}
+        code = last.get("exitCode", "unknown")
+        why = last.get("message") or last.get("reason") or "no reason given"
+        times = container.get("restartCount", 0)
+        yield f"container {container['name']} keeps crashing (restart {times}, exit code {code}): {why}"
+    else:
+        yield f"container {container['name']}: {reason}: {message}"
+
+
+def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -> Iterator[str]:
+    """Mounts that fail and pods that may not be created show up nowhere but in events."""
+    unready = {pod["metadata"].get("uid"): _node(pod) for pod in pods if not is_ready(pod)}
+    for event in events:
+        about = event.get("involvedObject", {})
+        message = str(event.get("message", "")).strip()
+        if (
+            about.get("kind") == "Pod"
+            and about.get("uid") in unready
+            and event.get("reason") == "FailedMount"
+        ):
+            yield f"node {unready[about['uid']]}: {message}"
+        elif about.get("kind") == "DaemonSet" and about.get("name") == owner and not pods:
+            yield f"no pod could be created: {message}"
+
+
+def _conditions(pod: Manifest) -> list[dict[str, Any]]:
+    return list(pod.get("status", {}).get("conditions") or ())
+
+
+def _rollout(pod: Manifest) -> str:
+    return str((pod["metadata"].get("annotations") or {}).get(ROLLOUT_ANNOTATION, ""))
+
+
+def _node(pod: Manifest) -> str:
+    """The node, also of a pod that still waits to be scheduled: a DaemonSet pins its pods to one."""
+    name = pod["spec"].get("nodeName")
+    if name:
+        return str(name)
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
+    for term in terms:
+        for match in term.get("matchFields", ()):
+            if match.get("key") == "metadata.name" and match.get("values"):
+                return str(match["values"][0])
+    return "unknown"
