@@ -17,7 +17,7 @@ _EXPLANATIONS = (
     (r"\b404 Not Found", "the camera has no such stream (404 Not Found); check the path of the URL"),
     (r"\b453 Not Enough", "the camera has no bandwidth left for another viewer (453); close other viewers"),
     (r"\b503 Service", "the camera refuses another viewer (503); close other viewers"),
-    (r"\b(?:4\d\d|5\d\d) [A-Z][A-Za-z ]+", "the camera answered with an error: {match}"),
+    (r"(?:failed:|HTTP error) [45]\d\d .+", "the camera answered with an error: {line}"),
     (
         r"Failed to resolve hostname|Name or service not known|Temporary failure in name resolution",
         "the host name cannot be resolved; check the URL and the store's DNS",
@@ -26,8 +26,14 @@ _EXPLANATIONS = (
         r"Connection refused",
         "connection refused: nothing listens on that port; check that the camera is on and the port is right",
     ),
-    (r"No route to host|Network is unreachable|Host is unreachable", "the host cannot be reached; check network and address"),
-    (r"Connection timed out|Stream timeout triggered|Immediate exit requested", "the camera does not answer; check that it is on"),
+    (
+        r"No route to host|Network is unreachable|Host is unreachable",
+        "the host cannot be reached; check network and address",
+    ),
+    (
+        r"Connection timed out|Stream timeout triggered|Immediate exit requested",
+        "the camera does not answer; check that it is on",
+    ),
     (r"Connection reset by peer|Broken pipe", "the camera closed the connection"),
     (r"certificate|TLS|SSL", "no secure connection could be made: {line}"),
     (r"not on whitelist", "the stream points to an address of another kind, which is not followed"),
@@ -40,7 +46,7 @@ _EXPLANATIONS = (
     ),
     (r"Permission denied", "permission denied; let the agent's user read it"),
     (r"can't open camera by index|Cannot open device|VIDIOC", "no such webcam, or another program uses it"),
-)  # fmt: skip
+)
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), text) for pattern, text in _EXPLANATIONS)
 _DECODER = re.compile(
     r"^\[(?:h264|hevc|vvc|av1|libdav1d|mpeg4|mpeg2video|mjpeg|vp8|vp9|rtsp|rtp|jpeg\w*) @ ", re.IGNORECASE
@@ -60,8 +66,8 @@ def explain(lines: list[str], fallback: str) -> str:
     plain_lines = [redact(_PREFIX.sub("", line)).strip()[:_LONGEST] for line in lines]
     for pattern, text in _COMPILED:
         for line in plain_lines:
-            if match := pattern.search(line):
-                return text.format(match=match.group(0).strip(), line=line)
+            if pattern.search(line):
+                return text.format(line=line)
     return fallback
 
 

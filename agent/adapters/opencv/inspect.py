@@ -28,8 +28,8 @@ _TEXTURED = 2.0
 _ENOUGH_TILES = 6
 _CHANCE = 0.3
 """Correlation that the better half of tiles reaches by chance: views of 4 simulated shops turned by 4
-degrees or more, or against other shops, gave 0.12 to 0.3 (0.5 at most), the same view with people, other goods or
-night lighting 0.89 to 1."""
+degrees or more, or against other shops, gave 0.12 to 0.3 (0.5 at most), the same view with people,
+other goods or night lighting 0.89 to 1."""
 _MATCHED = 0.1
 """With a match below this no shift was found."""
 
@@ -62,7 +62,7 @@ class CvInspector:
         mean, deviation = cv2.meanStdDev(thumbnail)
         gradient = _gradient(thumbnail)
         strength = cv2.magnitude(gradient[..., 0], gradient[..., 1])
-        edges = np.count_nonzero(strength > _EDGE) / strength.size
+        edges = float(np.count_nonzero(strength > _EDGE) / strength.size)
         shift, match = self._compare(gradient, image.shape[1] / thumbnail.shape[1])
         changed = self._changed(image, thumbnail)
         return FrameStats(float(mean[0, 0]), float(deviation[0, 0]), edges, changed, shift, match)

@@ -229,9 +229,10 @@ class CameraSource:
             case "missing":
                 return _Failure(f"{self._address.shown}: no such file, or it may not be read")
             case "too_large":
+                limit = f"{shared_frames.MAX_WIDTH}x{shared_frames.MAX_HEIGHT}"
                 return _Failure(
-                    f"frames of {event['width']}x{event['height']} are larger than "
-                    f"{shared_frames.MAX_WIDTH}x{shared_frames.MAX_HEIGHT}; choose the camera's smaller stream"
+                    f"frames of {event['width']}x{event['height']} are larger than {limit}; "
+                    "choose the camera's smaller stream"
                 )
             case "silent":
                 return _Failure(f"no frame for {event['silent_s']} s; connecting again")

@@ -29,10 +29,11 @@ _TEARDOWN_S = 0.7
 """Time to say goodbye to the camera after the agent closed the pipe; some cameras count sessions."""
 _CAUGHT_UP_S = 0.001
 """A read that waited longer than this for the network found no backlog of older frames."""
+# ``fpsprobesize;0``: not waiting for twenty frames to learn the frame rate opens a stream seconds sooner.
 _OPTIONS = {
-    "rtsp": "rtsp_transport;tcp|fflags;nobuffer|analyzeduration;1000000"
+    "rtsp": "rtsp_transport;tcp|fflags;nobuffer|fpsprobesize;0"
     "|protocol_whitelist;rtsp,rtsps,rtp,tcp,tls,crypto",
-    "http": "fflags;nobuffer|analyzeduration;1000000|protocol_whitelist;http,https,httpproxy,tcp,tls,crypto",
+    "http": "fflags;nobuffer|fpsprobesize;0|protocol_whitelist;http,https,httpproxy,tcp,tls,crypto",
     "file": "protocol_whitelist;file",
 }
 

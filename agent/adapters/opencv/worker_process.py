@@ -66,10 +66,15 @@ class WorkerProcess:
             )
         except OSError as error:
             raise TransientError(f"cannot start a camera worker: {error}", retry_after=2.0) from error
+        pipes = self._process.stdin, self._process.stdout, self._process.stderr
+        if pipes[0] is None or pipes[1] is None or pipes[2] is None:
+            raise TransientError("a camera worker was started without its pipes", retry_after=2.0)
+        self._commands: IO[bytes] = pipes[0]
+        self._reports: IO[bytes] = pipes[1]
+        self._complaints: IO[bytes] = pipes[2]
         self._selector = selectors.DefaultSelector()
         self._rest: dict[int, bytes] = {}
-        for pipe in (self._process.stderr, self._process.stdout):
-            assert pipe is not None
+        for pipe in (self._reports, self._complaints):
             os.set_blocking(pipe.fileno(), False)
             self._selector.register(pipe, selectors.EVENT_READ)
             self._rest[pipe.fileno()] = b""
@@ -80,11 +85,9 @@ class WorkerProcess:
 
     def watch(self, request: Request) -> None:
         """Start on a camera. Raises ``TransientError`` when the worker is gone."""
-        pipe = self._process.stdin
-        assert pipe is not None
         try:
-            pipe.write(json.dumps(asdict(request)).encode() + b"\n")
-            pipe.flush()
+            self._commands.write(json.dumps(asdict(request)).encode() + b"\n")
+            self._commands.flush()
         except OSError as error:
             raise TransientError("the camera worker is gone", retry_after=0.1) from error
 
@@ -94,29 +97,22 @@ class WorkerProcess:
         if not self._selector.get_map():  # both pipes are closed: it is about to be gone
             self._wait(timeout)
         elif self._selector.select(timeout):
-            # Complaints first: a failure's reason is written before the failure is reported.
-            for pipe in (self._process.stdout, self._process.stderr):
-                assert pipe is not None
-                lines = self._lines(pipe)
-                if pipe is self._process.stdout:
-                    heard.events += [json.loads(line) for line in lines]
-                else:
-                    heard.complaints += [line.decode(errors="replace") for line in lines]
+            # Reports first: a failure's reasons are written before it is reported, so they are there then.
+            heard.events = [json.loads(line) for line in self._lines(self._reports)]
+            heard.complaints = [line.decode(errors="replace") for line in self._lines(self._complaints)]
         heard.ended = self._process.poll() is not None
         return heard
 
     def end(self, patience_s: float = 0.0) -> int:
         """Close its input, wait up to ``patience_s`` for it to go, then kill it; returns its exit status."""
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it may have gone first
-            self._process.stdin.close()
+            self._commands.close()
         self._wait(patience_s)
         self._process.kill()
         status = self._process.wait()
         self._selector.close()
-        for pipe in (self._process.stdout, self._process.stderr):
-            assert pipe is not None
-            pipe.close()
+        self._reports.close()
+        self._complaints.close()
         return status
 
     def _wait(self, timeout: float) -> None:
