@@ -24,7 +24,8 @@ class Streams:
         found: dict[StreamKey, Stream] = {}
         for chunk in chunks(set(keys)):
             here = key_in([streams.c.store, streams.c.device, streams.c.stream_id], chunk)
-            rows = self._connection.execute(select(streams).where(here)).all()
+            # Locked, in case two controllers take in the same stream; SQLite has one writer anyway.
+            rows = self._connection.execute(select(streams).where(here).with_for_update()).all()
             missing: dict[StreamKey, list[Gap]] = defaultdict(list)
             if any(row.committed < row.highest for row in rows):
                 gap_query = (
