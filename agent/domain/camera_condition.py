@@ -155,7 +155,8 @@ def _frame_verdict(
             CameraStatus.STALLED,
             f"corrupted stream: {reading.decode_errors} decode errors in 2 s",
         )
-    if stats.luma_mean < limits.dark_luma and stats.luma_std < limits.dark_std:
+    ease = limits.ease if state.condition is not None and not state.online else 1.0
+    if stats.luma_mean < limits.dark_luma * ease and stats.luma_std < limits.dark_std * ease:
         return Verdict(CameraStatus.DARK, f"brightness {stats.luma_mean:.0f} of 255")
     if state.frozen_since is not None and view.at - state.frozen_since >= limits.frozen_s:
         return Verdict(
@@ -164,19 +165,22 @@ def _frame_verdict(
         )
     if view.people_share > limits.people_share:
         return None
-    if stats.edge_density < limits.blocked_edges and (stats.match or 0.0) < limits.blocked_match:
+    if (
+        stats.edge_density < limits.blocked_edges * ease
+        and (stats.match or 0.0) < limits.blocked_match * ease
+    ):
         return Verdict(CameraStatus.BLOCKED, f"edges on {stats.edge_density:.1%} of the picture")
     if stats.match is None and state.view_moved:
         return Verdict(
             CameraStatus.MOVED,
             "moved, and its reference view is lost: draw its zones anew",
         )
-    if stats.match is not None and stats.match < limits.lost_match:
+    if stats.match is not None and stats.match < limits.lost_match * ease:
         return Verdict(
             CameraStatus.MOVED,
             f"the view matches its reference by {stats.match:.0%} only",
         )
-    if stats.shift_px is not None and abs(stats.shift_px) > limits.moved_px:
+    if stats.shift_px is not None and abs(stats.shift_px) > limits.moved_px / ease:
         return Verdict(
             CameraStatus.MOVED,
             f"the view is {abs(stats.shift_px):.0f} px from its reference",

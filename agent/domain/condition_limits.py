@@ -55,6 +55,9 @@ class ConditionLimits:
     """Good frames for this long clear a suspicion; shorter ones are flicker within a fault."""
     switch_s: float = 1.0
     """How long another fault must hold before it replaces the present one."""
+    ease: float = 1.4
+    """A faulty camera's picture must be better than the limits by this factor: a view that trembles
+    around a limit would else be reported again and again."""
     recover_s: float = 1.2
     """Good frames for this long end a fault."""
     recover_frames: int = 3

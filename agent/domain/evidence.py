@@ -7,12 +7,13 @@ is clear about it:
 * *down* to ``c`` when at least ``FEWER_SHARE`` of the looks see at most ``c`` (counting even unsure
   detections): a missed item is the usual mistake, so "gone" needs the stronger evidence;
 * *up* to ``c`` when at least ``MORE_SHARE`` of them surely see ``c`` or more;
-* otherwise the belief is held. The gap between the two shares is a hysteresis: an item seen in half of
-  the frames neither comes nor goes.
+* otherwise the belief is held. The gap between the two shares is a hysteresis: an item seen in a third
+  of the frames neither comes nor goes.
 
 The window's oldest look must agree with the change, so that a clean change is believed exactly one
-dwell after it was first seen, not when it fills most of the window; one flicker neither changes the
-belief nor restarts the clock.
+dwell after it was first seen, not when it fills most of the window; its newer half must agree on the
+count, so that several changes in a row are believed when they are over. One flicker neither changes
+the belief nor restarts the clock.
 
 Time here is *observable time*: a clock that stands still while a zone cannot be seen.
 """
@@ -23,9 +24,9 @@ from dataclasses import dataclass
 FEWER_SHARE = 0.8
 """With items overlooked independently at 3 % a frame, six of them are all seen in 83 % of frames: the
 share of too-low counts in 16 looks practically never reaches 80 % (binomial, below 1e-8)."""
-MORE_SHARE = 0.6
-"""Above one half, so that a majority decides; well below one, because the same six items are rarely
-all seen in every frame."""
+MORE_SHARE = 0.5
+"""A majority: things do not appear by mistake in half of the frames, but an item at the back that is
+seen in half of them is there."""
 MIN_LOOKS = 3
 """Fewer looks are no evidence, however far apart."""
 MAX_LOOKS = 120
@@ -52,9 +53,14 @@ class Evidence:
 
 
 def add(evidence: Evidence, elapsed: float, look: Seen, span: float) -> Evidence:
-    """``look`` (its ``clock`` is ignored) after ``elapsed`` more seconds of observable time."""
+    """``look`` (its ``clock`` is ignored) after ``elapsed`` more seconds of observable time.
+
+    The first look after an interruption (``elapsed`` 0) takes the place of the last one before it.
+    """
     clock = evidence.clock + elapsed
     looks = evidence.looks
+    if elapsed == 0:
+        looks = looks[:-1]
     if looks and clock - looks[-1].clock < span / MAX_LOOKS:
         return Evidence(clock, looks)
     looks = (
@@ -88,12 +94,16 @@ def believed(looks: Sequence[Seen], belief: int | None) -> int | None:
     """The facings to believe after a full window of ``looks``; None while they are of two minds."""
     if belief is None:
         return at_most([look.count for look in looks], FEWER_SHARE)
-    fewer = at_most([look.count_at_most for look in looks], FEWER_SHARE)
+    unsure = [look.count_at_most for look in looks]
+    fewer = at_most(unsure, FEWER_SHARE)
     if fewer < belief:
-        return fewer if looks[0].count_at_most <= fewer else None
-    more = at_least([look.count for look in looks], MORE_SHARE)
+        steady = fewer == at_most(unsure[len(unsure) // 2 :], FEWER_SHARE)
+        return fewer if steady and unsure[0] <= fewer else None
+    sure = [look.count for look in looks]
+    more = at_least(sure, MORE_SHARE)
     if more > belief:
-        return more if looks[0].count >= more else None
+        steady = more == at_least(sure[len(sure) // 2 :], MORE_SHARE)
+        return more if steady and sure[0] >= more else None
     return belief
 
 

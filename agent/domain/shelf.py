@@ -58,7 +58,7 @@ def step(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook) -> Re
         state = replace(state, unknown_since=look.at)
     state = replace(state, at=look.at, alerts=still_open(state.alerts, look, policy))
     if look.person_near or look.hidden_by_person:
-        state = replace(state, attended=True)
+        state = replace(state, touched=state.evidence.clock)
     if _unobservable(state, policy, look):
         state, hidden = _hide(rule, policy, state, look)
         return state, facts + hidden
@@ -94,7 +94,7 @@ def _unwatched(state: ZoneState) -> ZoneState:
     return replace(
         state,
         watching=False,
-        attended=True,
+        touched=clock,
         hidden_since=None,
         last_hidden=None,
         alerts=(),
@@ -136,7 +136,7 @@ def _watch(rule: ZoneRule, policy: Policy, state: ZoneState, look: ZoneLook, ela
 
 def _judge(rule: ZoneRule, policy: Policy, state: ZoneState, at: float) -> Result:
     """Compare the evidence with the belief."""
-    patience = 1.0 if state.attended or not state.known else UNATTENDED_PATIENCE
+    patience = UNATTENDED_PATIENCE if state.known and state.touched is None else 1.0
     looks = evidence.window(state.evidence, policy.dwell_s * patience)
     if not looks:
         return state, ()
@@ -144,8 +144,10 @@ def _judge(rule: ZoneRule, policy: Policy, state: ZoneState, at: float) -> Resul
     facts: tuple[Fact, ...] = ()
     if facings is not None and (facings != state.belief or not state.known):
         state, facts = _believe(rule, policy, state, facings, looks, at)
-    elif facings is not None and evidence.agrees(looks, facings):
-        state = replace(state, attended=False)
+    if state.touched is not None and facings is not None:
+        alone_s = state.evidence.clock - state.touched
+        if alone_s >= policy.dwell_s and evidence.agrees(looks, facings):
+            state = replace(state, touched=None)
     if not state.known:
         return state, facts
     state, strangers = _find_strangers(rule, state, looks, at)
@@ -218,7 +220,6 @@ def _believe(
         belief=facings,
         stock=level,
         unknown_since=None,
-        attended=False,
         taken=min(taken, MAX_TAKEN),
         alerts=alerts,
     )

@@ -132,6 +132,8 @@ def on_frame(
     settings, old = _camera(config, camera), view.cameras.get(camera)
     if settings is None or old is None:
         return Outcome(view)
+    if old.reference_at is None:
+        stats = replace(stats, shift_px=None, match=None)
     seen = View(
         at,
         stats,

@@ -91,7 +91,7 @@ def without_evidence(state: ZoneState) -> ZoneState:
         watching=False,
         hidden_since=state.hidden_since,
         last_hidden=state.last_hidden,
-        attended=True,
+        touched=0.0,
         taken=state.taken,
         strangers=state.strangers,
         alerts=state.alerts,

@@ -78,8 +78,9 @@ class ZoneState:
     """The latest look was observable."""
     hidden_since: float | None = None
     last_hidden: float | None = None
-    attended: bool = True
-    """Somebody may have touched the shelf since the belief was last confirmed."""
+    touched: float | None = 0.0
+    """Observable time (the evidence's clock) when somebody may last have touched the shelf; None once
+    a whole dwell without anybody has confirmed the belief."""
     taken: int = 0
     """Facings picked and not put back."""
     strangers: tuple[str, ...] = ()
