@@ -82,7 +82,8 @@ class Client:
             answer = self._http.request(method, path, params=given, json=body)
         except httpx.TransportError as error:
             raise TransientError(
-                f"no controller answers at {self._url} ({error}); is it running? Set STOREFLEET_CONTROLLER_URL"
+                f"no controller answers at {self._url} ({error}); "
+                "is it running? Set STOREFLEET_CONTROLLER_URL"
             ) from error
         if answer.is_success or answer.status_code in accept:
             return _json(answer, self._url)

@@ -99,7 +99,7 @@ class Ingest:
                 self._fail(error)
                 after = error.retry_after if isinstance(error, TransientError) else 0.0
                 pause = min(MAX_BACKOFF_S, max(2 * pause, after))
-                stop.wait(pause * random.uniform(0.5, 1.0))
+                stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
         return None
 
     def _fail(self, error: ControllerError) -> None:

@@ -58,8 +58,8 @@ class Streams:
                     .where(*_is(key), gaps.c.first == gap.first, gaps.c.closed_at.is_(None))
                     .values(closed_at=now, lost=(key, gap) in given_up)
                 )
-            for gap in set(after.gaps) - set(before.gaps):
-                opened.append(key._asdict() | _gap_values(gap))
+            new = set(after.gaps) - set(before.gaps)
+            opened.extend(key._asdict() | _gap_values(gap) for gap in new)
         if opened:
             self._connection.execute(insert(gaps), opened)
 
