@@ -44,8 +44,9 @@ class ConditionLimits:
     moved_px: float = 15.0
     """Shift against the reference view: about a quarter of a narrow facing, so that centres begin to
     fall into the neighbouring zone."""
-    lost_match: float = 0.12
-    """Below this the view is another one, though there is plenty to see."""
+    lost_match: float = 0.4
+    """Below this the view is another one, though there is plenty to see: other views of simulated shops
+    match by 0.29 at most, the same one with other goods, people or night lighting by 0.8 or more."""
     people_share: float = 0.3
     """With more of the frame under people, a lost view or missing edges prove nothing."""
     confirm_s: Mapping[CameraStatus, float] = field(default_factory=_confirm_times)
@@ -70,7 +71,7 @@ class ConditionLimits:
     """A reference ages with light and goods; it is renewed at most this often ..."""
     refresh_px: float = 1.0
     """... and only while the view is where it was, or a slow slide would go unseen ..."""
-    refresh_match: float = 0.35
+    refresh_match: float = 0.6
     """... and is plainly the same one."""
 
 
