@@ -100,11 +100,11 @@ fingerprint() { # fingerprint FILE...: changes when a file, the Python or the pl
 }
 
 install_hashed() { # install_hashed VENV CONSTRAINTS
-    "$1/bin/python" -m pip install --quiet --require-hashes -r "$2"
+    "$1/bin/python" -m pip install -qq --require-hashes -r "$2"
 }
 
 install_project() {
-    .venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+    .venv/bin/python -m pip install -qq --no-deps --no-build-isolation --editable .
 }
 
 set_up_venv() { # set_up_venv run|test
