@@ -8,7 +8,8 @@ Example:
 
 import getpass
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 import httpx
 
@@ -45,6 +46,15 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._send("POST", path, body=body)
 
+    def upload(self, path: str, file: Path, **params: Any) -> Json:
+        """POST a file's bytes as the body, read as they are sent. Raises ``PermanentError`` when the file
+        cannot be read."""
+        try:
+            with file.open("rb") as content:
+                return self._send("POST", path, params=params, content=content)
+        except OSError as error:
+            raise PermanentError(f"cannot read {file}: {error.strerror}") from error
+
     def put(self, path: str, body: Mapping[str, Any]) -> Json:
         return self._send("PUT", path, body=body)
 
@@ -75,11 +85,12 @@ class Client:
         *,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        content: BinaryIO | None = None,
         accept: tuple[int, ...] = (),
     ) -> Json:
         given = {name: value for name, value in (params or {}).items() if value is not None}
         try:
-            answer = self._http.request(method, path, params=given, json=body)
+            answer = self._http.request(method, path, params=given, json=body, content=content)
         except httpx.TransportError as error:
             raise TransientError(
                 f"no controller answers at {self._url} ({error}); "

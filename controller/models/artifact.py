@@ -64,6 +64,15 @@ def _inspect(file: BinaryIO, size: int) -> ArtifactInfo:
     return _describe("onnx", _read_onnx_metadata(file, size), size)
 
 
+def onnx_metadata(path: Path) -> dict[str, Any]:
+    """The custom metadata of an ONNX file, values as Python objects. Raises ``ArtifactError``."""
+    try:
+        with path.open("rb") as file:
+            return _read_onnx_metadata(file, path.stat().st_size)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+
+
 def read_bundle(file: BinaryIO) -> dict[str, bytes]:
     """The three members of an OpenVINO bundle, checksums verified. Raises ``ArtifactError``."""
     try:

@@ -10,15 +10,15 @@ from typing import Any
 def model_card(
     name: str, version: str, training: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Markdown. ``training`` is ``training.json``; ``evaluations`` are reports of ``models evaluate --json``."""
+    """Markdown. ``training`` is ``training.json``, ``evaluations`` the reports of ``models evaluate``."""
     settings = training["settings"]
     data = training.get("dataset", {})
     lines = [
         f"# Model card: {name} {version}",
         "",
         (
-            f"{training['architecture'].upper()} (Ultralytics), trained from random weights: no pretrained weights, "
-            "no photographs. It detects front faces of packages and persons on pictures of shop shelves."
+            f"{training['architecture'].upper()} (Ultralytics), trained from random weights: no pretrained "
+            "weights, no photographs. It detects front faces of packages and persons on pictures of shop shelves."
         ),
         "",
         "| Artifact | Format | Input (h x w) | Bytes | Digest |",
@@ -27,17 +27,22 @@ def model_card(
     for report in evaluations:
         info = report["info"]
         height, width = info["image_size"]
-        lines.append(
-            f"| {report['file']} | {info['format']} | {height} x {width} | {info['size_bytes']} | `{report['digest']}` |"
+        cells = (
+            report["file"],
+            info["format"],
+            f"{height} x {width}",
+            info["size_bytes"],
+            f"`{report['digest']}`",
         )
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} |")
     lines += [
         "",
         "## Training",
         "",
         f"- Data: {data.get('name', 'unnamed')} {data.get('version', '')}, see DATASET_CARD.md.",
         (
-            f"- {settings['epochs']} epochs, batches of {settings['batch']}, images of {settings['image_size']} px, "
-            f"seed {settings['seed']}, {training['seconds'] / 60:.0f} minutes."
+            f"- {settings['epochs']} epochs, batches of {settings['batch']}, images of "
+            f"{settings['image_size']} px, seed {settings['seed']}, {training['seconds'] / 60:.0f} minutes."
         ),
         (
             f"- On the validation pictures: mAP50 {training['validation']['map50']:.3f}, "
@@ -56,8 +61,8 @@ def model_card(
         "## Use and limits",
         "",
         (
-            "- Meant for the simulated stores of this project, as a first model and as a starting point. Its classes "
-            "are the simulated SKUs; for a real shop, train on pictures of that shop."
+            "- Meant for the simulated stores of this project, as a first model and as a starting point. Its "
+            "classes are the simulated SKUs; for a real shop, train on pictures of that shop."
         ),
         "- It counts visible front faces, not stock on hand, and does not tell persons apart.",
         "",

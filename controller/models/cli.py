@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from controller.errors import PermanentError
+from controller.models import cli_store
 from controller.models.cards import dataset_card, model_card
 from controller.models.evaluate import evaluate as run_evaluation
 from controller.models.export import export as run_export
@@ -26,6 +27,7 @@ console = Console(stderr=True)
 
 def register(root: typer.Typer) -> None:
     """Add ``models`` to the command line."""
+    cli_store.register(app)
     root.add_typer(app, name="models")
 
 
@@ -100,7 +102,10 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     minimum: Annotated[float, typer.Option(min=0, max=1, help="Exit with status 1 below this mAP50.")] = 0.0,
 ) -> None:
-    """Measure an exported model on labelled images. Example: storefleet models evaluate shelf.zip --data DATA"""
+    """Measure an exported model on labelled images.
+
+    Example: storefleet models evaluate shelf.zip --data DATA
+    """
     try:
         result = run_evaluation(model, data, split)
     except PermanentError as error:
@@ -164,4 +169,5 @@ def refuse(error: PermanentError) -> typer.Exit:
 
 
 if __name__ == "__main__":
+    cli_store.register(app)
     app()

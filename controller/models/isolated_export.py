@@ -47,7 +47,7 @@ def export_isolated(checkpoint: Path, image_size: tuple[int, int], out: Path) ->
         }  # fmt: skip
         command = [sys.executable, "-m", __name__, str(copy), *(str(side) for side in image_size)]
         try:
-            done = subprocess.run(  # noqa: S603 - our own module, no shell
+            done = subprocess.run(
                 command, cwd=directory, env=environment, capture_output=True, text=True,
                 errors="replace", timeout=TIMEOUT_S, stdin=subprocess.DEVNULL, check=False,
             )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from controller.models.artifact import metadata_from_text
+from controller.models.artifact import onnx_metadata
 from controller.models.errors import ArtifactError, MissingExtra
 
 Weights = Literal["int8", "fp16", "fp32"]
@@ -28,9 +28,8 @@ SMALLEST_WEIGHT = 256
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The kept metadata of an ONNX file. Raises ``ArtifactError``, ``MissingExtra``."""
-    model = _load(path)
-    found = metadata_from_text({item.key: item.value for item in model.metadata_props})
+    """The kept metadata of an ONNX file. Raises ``ArtifactError``."""
+    found = onnx_metadata(path)
     missing = [key for key in ("task", "imgsz", "names") if key not in found]
     if missing:
         raise ArtifactError(f"{path.name} has no metadata {', '.join(missing)}: export it with Ultralytics")

@@ -64,7 +64,8 @@ class ModelRegistry:
         signed = self._key.sign(manifest.model_dump_json())
         model = Model(
             digest=digest, name=name, version=version, format=info.format, size_bytes=info.size_bytes,
-            manifest=signed.model_dump(), created_at=self._clock(), created_by=actor, metrics=dict(metrics or {}),
+            manifest=signed.model_dump(), created_at=self._clock(), created_by=actor,
+            metrics=dict(metrics or {}),
         )  # fmt: skip
         with self._transactions.writing() as repositories:
             known = repositories.models.get(digest)

@@ -98,8 +98,8 @@ def evaluate(model_path: Path, data: Path, split: str, image_size: tuple[int, in
     model = ultralytics.YOLO(str(model_path), task="detect", verbose=False)
     try:
         result = model.val(
-            data=str(data), split=split, imgsz=list(image_size), batch=1, rect=False, plots=False, verbose=False,
-            project=str(out), name="val", exist_ok=True, device="cpu",
+            data=str(data), split=split, imgsz=list(image_size), batch=1, rect=False, plots=False,
+            verbose=False, project=str(out), name="val", exist_ok=True, device="cpu",
         )  # fmt: skip
     except FileNotFoundError as error:
         raise DatasetError(f"cannot evaluate on {data}: {error}") from error
