@@ -99,9 +99,7 @@ class Publisher:
             if self._broker.connected and self._announce():
                 self._send_events()
         except TransientError as error:
-            _log.warning(
-                "outbox not usable at the moment", extra={"detail": str(error)}
-            )
+            _log.warning("outbox not usable at the moment", extra={"detail": str(error)})
 
     def drain(self, go_on: Callable[[], bool]) -> bool:
         """Turn until every event is committed or ``go_on`` says no; whether the outbox is empty."""
@@ -113,16 +111,15 @@ class Publisher:
 
     def send_telemetry(self) -> None:
         """Out of turn: the last one of this process."""
-        self._broker.publish(
-            self._topics.telemetry, self._reporter.telemetry().to_bytes(), qos=0
-        )
+        self._broker.publish(self._topics.telemetry, self._reporter.telemetry().to_bytes(), qos=0)
 
     def send_death(self, reason: str) -> None:
-        """Mark this session offline. Only while holding the node's lock, else it hides a successor."""
-        death = self._reporter.birth().model_copy(
-            update={"status": "offline", "reason": reason}
-        )
-        self._broker.publish(self._topics.state, death.to_bytes(), qos=1, retain=True)
+        """Mark this session offline. Only while holding the node's lock, else it hides a successor.
+
+        QoS 0, because a QoS 1 message may queue behind events and would be lost with the goodbye.
+        """
+        death = self._reporter.birth().model_copy(update={"status": "offline", "reason": reason})
+        self._broker.publish(self._topics.state, death.to_bytes(), qos=0, retain=True)
 
     def _handle(self, incoming: Incoming) -> None:
         if incoming.kind == "connected":
@@ -171,11 +168,7 @@ class Publisher:
             _log.warning("foreign device state refused", extra={"detail": str(error)})
             return
         now = self._monotonic()
-        if (
-            self._born
-            and foreign.session_id != self._born.session_id
-            and now >= self._next_rebirth
-        ):
+        if self._born and foreign.session_id != self._born.session_id and now >= self._next_rebirth:
             self._next_rebirth = now + REBIRTH_PAUSE_S
             self._born = None
 
@@ -183,14 +176,10 @@ class Publisher:
         """Birth, camera statuses and telemetry, as far as they are due; False: not connected after all."""
         birth = self._reporter.birth()
         if self._born is None or birth.cameras != self._born.cameras:
-            if not self._broker.publish(
-                self._topics.state, birth.to_bytes(), qos=1, retain=True
-            ):
+            if not self._broker.publish(self._topics.state, birth.to_bytes(), qos=1, retain=True):
                 return False
             self._born = birth
-        current = {
-            message.camera: message for message in self._reporter.camera_statuses()
-        }
+        current = {message.camera: message for message in self._reporter.camera_statuses()}
         for camera, message in current.items():
             last = self._statuses.get(camera)
             if last is not None and (last.status, last.since, last.reason) == (
@@ -216,14 +205,8 @@ class Publisher:
             return
         for event in self._outbox.pending(self._sent, room):
             again = event.sequence <= self._ever_sent
-            late = (
-                utc(self._clock()) - event.recordtime
-            ).total_seconds() > HISTORICAL_AFTER_S
-            message = (
-                event.model_copy(update={"historical": True})
-                if again or late
-                else event
-            )
+            late = (utc(self._clock()) - event.recordtime).total_seconds() > HISTORICAL_AFTER_S
+            message = event.model_copy(update={"historical": True}) if again or late else event
             if not self._broker.publish(self._topics.events, message.to_bytes(), qos=1):
                 return
             self._sent = event.sequence

@@ -3,8 +3,8 @@
 Nothing is believed before it is checked: the manifest by its signature, the artifact by size and
 digest, and again each time before it is loaded, because disks rot. A download goes to ``<hex>.part``,
 resumes there after a cut, and becomes ``<hex>`` by an atomic rename only when it is right, so a power
-cut leaves either the whole file or a part that is never loaded. Files other than the wanted and the
-last good model are removed.
+cut leaves either the whole file or a part that is never loaded. Of older models only the last good one
+is kept.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_manifest(manifest_file: Path, trusted_keys_file: Path) -> ModelManifest:
-    """The manifest, if a trusted key signed it. Raises ``ModelError`` that says what is wrong with which file."""
+    """The manifest, if a trusted key signed it. Raises ``ModelError`` that names the file and its fault."""
     try:
         keys = load_public_keys(trusted_keys_file.read_bytes())
         signed = decode_signed(manifest_file.read_bytes())
@@ -90,19 +90,23 @@ class ModelCache:
         return path
 
     def mark_good(self, manifest: ModelManifest) -> None:
-        """Remember that this model works here, and remove all others but it. Raises ``OSError``."""
+        """Remember that this model works here. Raises ``OSError``."""
         part = self._last_good.with_suffix(".part")
         part.write_text(manifest.digest)
         part.replace(self._last_good)
 
     def prune(self, wanted: ModelManifest) -> list[Path]:
-        """Remove what is neither wanted nor the last good model; returns what went."""
+        """Remove what is neither wanted nor the last good model; returns what went. For ``fetch`` only: a
+        starting agent must not remove what the next release has just fetched. Raises ``TransientError``."""
         keep = {self.path(wanted).name}
-        if self._last_good.exists():
-            keep.add(self._last_good.read_text().strip().removeprefix("sha256:"))
-        gone = [path for path in self._directory.glob("*") if path.name.removesuffix(".part") not in keep]
-        for path in gone:
-            path.unlink(missing_ok=True)
+        try:
+            if self._last_good.exists():
+                keep.add(self._last_good.read_text().strip().removeprefix("sha256:"))
+            gone = [p for p in self._directory.glob("*") if p.name.removesuffix(".part") not in keep]
+            for path in gone:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise TransientError(f"cannot tidy {self._directory}: {error.strerror}", 10.0) from error
         return gone
 
     def _present(self, manifest: ModelManifest) -> bool:
@@ -190,7 +194,8 @@ def _check(path: Path, manifest: ModelManifest) -> None:
     size = path.stat().st_size
     if size != manifest.size_bytes:
         raise ModelError(
-            f"model {path.name}: {size} bytes instead of {manifest.size_bytes}: truncated or damaged; fetch it again"
+            f"model {path.name}: truncated or damaged, {size} bytes instead of {manifest.size_bytes}; "
+            "fetch it again"
         )
     digest = digest_file(path)
     if digest != manifest.digest:

@@ -23,12 +23,8 @@ class NodeLock:
     def __init__(self, directory: Path) -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            self._active = os.open(
-                directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            self._next = os.open(
-                directory / "agent.next", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
+            self._active = os.open(directory / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._next = os.open(directory / "agent.next", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise TransientError(
                 f"cannot open the lock files in {directory}: {error.strerror}", 5.0
@@ -51,6 +47,15 @@ class NodeLock:
         if queued:
             fcntl.flock(self._next, fcntl.LOCK_UN)
         return False
+
+    def owned_by_another(self) -> bool:
+        """Whether another process holds the node at the moment."""
+        if self.held:
+            return False
+        if _try(self._active):
+            fcntl.flock(self._active, fcntl.LOCK_UN)
+            return False
+        return True
 
     def successor_waits(self) -> bool:
         """Whether a process that is ready waits for this node. Only for the holder."""

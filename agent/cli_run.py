@@ -1,0 +1,129 @@
+"""Builds the adapters of ``agent run`` and ``agent fetch`` from settings; nothing else does."""
+
+import functools
+import importlib.metadata
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+from agent.adapters.health_file import write_health
+from agent.adapters.ids import new_event_id
+from agent.adapters.model_cache import ModelCache, read_manifest
+from agent.adapters.model_file import open_detector
+from agent.adapters.mqtt import MqttAddress, MqttBroker, Will
+from agent.adapters.node_lock import NodeLock
+from agent.adapters.opencv.inspect import CvInspector
+from agent.adapters.opencv.source import CameraSource
+from agent.adapters.outbox import SqliteOutbox
+from agent.adapters.system import SystemProbe
+from agent.errors import PermanentError, TransientError
+from agent.ports import Detector
+from agent.runtime import Parts, Runtime
+from agent.settings import FetchSettings, RunSettings, read_secret
+
+_log = logging.getLogger(__name__)
+
+
+def run(settings: RunSettings) -> int:
+    """Run the agent until SIGTERM or SIGINT; its exit status. Raises ``AgentError``."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    password = read_secret(settings.mqtt_password_file, "MQTT password")
+    cache = ModelCache(settings.data_dir)
+
+    def connect(session_id: UUID, *, will: tuple[str, bytes], subscriptions: list[str]) -> MqttBroker:
+        address = MqttAddress(
+            settings.mqtt_url,
+            f"{settings.store}-{settings.device}-{session_id.hex[:8]}",
+            username=settings.mqtt_username,
+            password=password,
+            ca_file=settings.mqtt_ca_file,
+        )
+        return MqttBroker(address, will=Will(*will), subscriptions=subscriptions)
+
+    load_model, model_works = _model_loader(settings, cache)
+    claim = NodeLock(settings.data_dir)
+    try:
+        parts = Parts(
+            store=settings.store,
+            device=settings.device,
+            rollout_id=settings.rollout_id,
+            agent_version=agent_version(),
+            config_file=settings.config_file,
+            telemetry_s=settings.telemetry_s,
+            drain_s=settings.drain_s,
+            load_model=load_model,
+            model_works=model_works,
+            open_source=lambda camera: CameraSource(camera.url, camera.fps),
+            make_inspector=lambda camera: CvInspector(),
+            open_outbox=lambda origin: SqliteOutbox(settings.data_dir, origin, clock=time.time),
+            new_id=new_event_id,
+            connect=connect,
+            claim=claim,
+            probe=SystemProbe(settings.data_dir),
+            write_health=functools.partial(write_health, settings.health_file),
+        )
+        return Runtime(parts).run(stop)
+    finally:
+        claim.close()
+
+
+def fetch(settings: FetchSettings) -> Path:
+    """Bring the model onto this node; where it lies. Raises ``PermanentError``, or ``TransientError`` when it
+    still did not work after ``fetch_timeout_s``."""
+    manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
+    token = read_secret(settings.artifact_token_file, "artifact token") or ""
+    cache = ModelCache(settings.data_dir)
+    end = time.monotonic() + settings.fetch_timeout_s
+    while True:
+        try:
+            cache.prune(manifest)
+            path = cache.fetch(manifest, settings.controller_url, token)
+        except TransientError as error:
+            if time.monotonic() + error.retry_after > end:
+                raise
+            _log.warning("model not fetched yet", extra={"detail": str(error)})
+            time.sleep(error.retry_after)
+        else:
+            return path
+
+
+def agent_version() -> str:
+    """Version of the installed package."""
+    try:
+        return importlib.metadata.version("storefleet")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _model_loader(
+    settings: RunSettings, cache: ModelCache
+) -> tuple[Callable[[], Detector], Callable[[], None]]:
+    """How to load the wanted model, and what to do once it has run."""
+
+    def load() -> Detector:
+        manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
+        path = cache.verified(manifest)
+        return open_detector(
+            path, settings.runtime, threads=settings.threads or None, version=manifest.version
+        )
+
+    def works() -> None:
+        manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
+        try:
+            cache.mark_good(manifest)
+        except OSError as error:
+            _log.warning("last good model not noted", extra={"detail": str(error)})
+
+    return load, works
+
+
+def report_failure(error: PermanentError | TransientError) -> int:
+    """Log why the program cannot go on; the exit status to end with."""
+    _log.error("cannot go on", extra={"detail": str(error), "kind": type(error).__name__})
+    return 1

@@ -1,0 +1,123 @@
+"""What the device says about itself: birth, heartbeat, camera statuses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from agent.config_watch import ConfigWatch
+from agent.envelope import Origin, utc
+from agent.pipeline import CameraReport, Pipeline
+from agent.ports import Outbox, SourceHealth
+from agent.sources import Sources
+from contract.messages import (
+    CameraStatusMessage,
+    CameraTelemetry,
+    DeviceState,
+    DeviceTelemetry,
+    ModelRef,
+    OutboxTelemetry,
+    Telemetry,
+)
+from contract.names import CameraStatus
+
+_NO_SOURCE = SourceHealth(False, 0.0, None, 0)
+
+
+class Probe(Protocol):
+    def measure(self) -> DeviceTelemetry:
+        """Load, memory, disk and temperature at the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReporter:
+    """Implements ``agent.publisher.Reporter``. ``note`` is told with the birth (a damaged outbox, say)."""
+
+    session_id: UUID
+    origin: Origin
+    agent_version: str
+    interval_s: float
+    pipeline: Pipeline
+    sources: Sources
+    outbox: Outbox
+    watch: ConfigWatch
+    probe: Probe
+    clock: Callable[[], float]
+    note: str = ""
+
+    def birth(self) -> DeviceState:
+        return DeviceState(
+            status="online",
+            session_id=self.session_id,
+            at=utc(self.clock()),
+            agent_version=self.agent_version,
+            model=self._model(),
+            rollout_id=self.origin.rollout_id,
+            stream_id=self.outbox.status().stream_id,
+            cameras=tuple(report.camera for report in self.pipeline.reports),
+            reason=self.note,
+        )
+
+    def telemetry(self) -> Telemetry:
+        now = self.clock()
+        outbox = self.outbox.status()
+        return Telemetry(
+            session_id=self.session_id,
+            at=utc(now),
+            interval_s=self.interval_s,
+            agent_version=self.agent_version,
+            model=self._model(),
+            rollout_id=self.origin.rollout_id,
+            config_digest=self.pipeline.config.digest,
+            config_error=self.watch.error[:2000],
+            device=self.probe.measure(),
+            outbox=OutboxTelemetry(
+                stream_id=outbox.stream_id,
+                last_sequence=outbox.last_sequence,
+                pending=outbox.pending,
+                full=self.pipeline.outbox_full,
+            ),
+            cameras=tuple(self._camera(report, now) for report in self.pipeline.reports),
+        )
+
+    def camera_statuses(self) -> list[CameraStatusMessage]:
+        """Of the cameras whose status is certain by now."""
+        at = utc(self.clock())
+        return [
+            CameraStatusMessage(
+                camera=report.camera,
+                status=report.condition.status,
+                reason=report.condition.reason,
+                since=utc(report.condition.since),
+                at=at,
+            )
+            for report in self.pipeline.reports
+            if report.condition is not None
+        ]
+
+    def _model(self) -> ModelRef:
+        return ModelRef(digest=self.origin.model_digest, version=self.origin.model_version)
+
+    def _camera(self, report: CameraReport, now: float) -> CameraTelemetry:
+        source = self.sources.by_camera.get(report.camera)
+        health = source.health() if source else _NO_SOURCE
+        meter = report.meter
+        age = None if health.last_frame_at is None else max(0.0, now - health.last_frame_at)
+        return CameraTelemetry(
+            camera=report.camera,
+            status=report.condition.status if report.condition else status_before_certain(health),
+            fps_read=health.fps_read,
+            fps_inferred=meter.fps(now),
+            frame_age_s=age,
+            inference_ms_p50=meter.percentile_ms(0.5),
+            inference_ms_p95=meter.percentile_ms(0.95),
+            confidence_histogram=meter.histogram(),
+            detections_per_class=meter.classes(),
+            last_inference_at=None if meter.last_inference_at is None else utc(meter.last_inference_at),
+            handover_gap_s=meter.handover_gap_s,
+        )
+
+
+def status_before_certain(health: SourceHealth) -> CameraStatus:
+    """What to call a camera in the first seconds, when nothing is known of it: never ``online``."""
+    return CameraStatus.STALLED if health.connected else CameraStatus.OFFLINE
