@@ -1,9 +1,13 @@
 """``storefleet controller …``: runs the centre. Reads the settings and builds the adapters."""
 
 import logging
+import random
 import signal
 import threading
+import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,14 +17,20 @@ from pydantic import ValidationError
 
 from controller import cli_queries
 from controller.adapters.database import Database, migrate, open_database
+from controller.adapters.local.cluster import LocalCluster
 from controller.adapters.mqtt import MqttFleetBus
 from controller.adapters.token_file import ensure_token
-from controller.api import fleet, health, inventory, journal
+from controller.api import fleet, health, inventory, journal, releases
 from controller.api.app import create_app
 from controller.api.guard import Guard
+from controller.cluster import Cluster
 from controller.crew import Crew, Worker
+from controller.domain.fleet import Store
+from controller.domain.workload import WorkloadSettings
 from controller.errors import PermanentError, TransientError
 from controller.ingest import Ingest
+from controller.models.keys import SigningKey
+from controller.reconciler import Reconciler, Tempo
 from controller.settings import ControllerSettings
 
 log = logging.getLogger("controller")
@@ -101,13 +111,24 @@ def serve(settings: ControllerSettings) -> int:
         ca_file=settings.mqtt_ca_file,
     )
     ingest = Ingest(database, bus, utc_now)
+    key = SigningKey.load_or_create(settings.data_dir / "keys")
+    reconciler = Reconciler(
+        database,
+        _clusters(settings),
+        WorkloadSettings(settings.agent_facing_mqtt_url, settings.agent_facing_url),
+        lambda: key.trusted_pem.decode(),
+        utc_now,
+        random.random,
+        Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
+    )
     routers: list[APIRouter] = [
         health.build_router(database, ingest.status, utc_now),
         fleet.build_router(database, guard, utc_now),
         inventory.build_router(database, guard),
         journal.build_router(database, guard),
+        releases.build_router(database, guard, utc_now, uuid.uuid4),
     ]
-    workers: dict[str, Worker] = {"ingest": ingest}
+    workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler}
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(routers, max_body_bytes=settings.max_body_bytes),
@@ -163,6 +184,43 @@ class _StartUp:
             for name, worker in self._workers.items():
                 self._crew.start(name, worker)
             return
+
+
+def _clusters(settings: ControllerSettings) -> Callable[[Store], Cluster]:
+    """How to reach a store, as its registration says. Raises ``PermanentError`` for what it cannot mean."""
+
+    def local(store: Store) -> Cluster:
+        where = store.cluster
+        owner = where.get("owner_pid")
+        return LocalCluster(
+            Path(where.get("run_dir") or settings.local_run_dir or settings.data_dir / "clusters"),
+            nodes=[str(node) for node in where.get("nodes") or ["node-1"]],
+            secrets=Path(where.get("secrets") or settings.data_dir / "secrets" / store.name),
+            owner_pid=int(owner) if owner else None,
+        )
+
+    def kubernetes(store: Store) -> Cluster:
+        from controller.adapters.kubernetes_cluster import KubernetesCluster  # slow to import, seldom needed
+
+        file = store.cluster.get("kubeconfig")
+        return KubernetesCluster(
+            namespace=str(store.cluster.get("namespace") or "storefleet"),
+            kubeconfig=Path(file).expanduser() if file else None,
+            context=store.cluster.get("context"),
+        )
+
+    kinds: dict[str, Callable[[Store], Cluster]] = {"local": local, "kubernetes": kubernetes}
+
+    def cluster_of(store: Store) -> Cluster:
+        kind = str(store.cluster.get("kind"))
+        if kind not in kinds:
+            raise PermanentError(f"store {store.name}: unknown cluster kind {kind!r}; register it again")
+        try:
+            return kinds[kind](store)
+        except (TypeError, ValueError) as error:
+            raise PermanentError(f"store {store.name}: its cluster settings are wrong: {error}") from error
+
+    return cluster_of
 
 
 def utc_now() -> datetime:

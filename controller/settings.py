@@ -20,6 +20,8 @@ class ControllerSettings(BaseSettings):
     mqtt_username: str = ""
     mqtt_password_file: Path | None = None
     mqtt_ca_file: Path | None = None
+    agent_mqtt_url: str = ""
+    """Where agents reach the broker; default: ``mqtt_url``."""
     mqtt_client_id: str = "storefleet-controller"
     """Names the persistent session; two controllers must not share it."""
     api_host: str = "127.0.0.1"
@@ -32,6 +34,12 @@ class ControllerSettings(BaseSettings):
     """Bearer token that only fetches artifacts; default: ``artifact.token`` in ``data_dir``."""
     max_body_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
     """Requests with a larger body are refused; uploads of models have their own limit."""
+    reconcile_workers: int = Field(default=8, ge=2, le=256)
+    """How many stores are brought up to date at the same time."""
+    resync_s: float = Field(default=60.0, gt=0)
+    """How often a store that is as it should be is looked at for drift."""
+    local_run_dir: Path | None = None
+    """Files of stores on this machine (cluster kind ``local``); default: ``clusters`` in ``data_dir``."""
     log_level: str = "INFO"
 
     @field_validator("mqtt_url")
@@ -55,6 +63,10 @@ class ControllerSettings(BaseSettings):
     @property
     def artifact_token_path(self) -> Path:
         return self.artifact_token_file or self.data_dir / "artifact.token"
+
+    @property
+    def agent_facing_mqtt_url(self) -> str:
+        return self.agent_mqtt_url or self.mqtt_url
 
     @property
     def agent_facing_url(self) -> str:

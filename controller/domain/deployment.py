@@ -51,7 +51,7 @@ class Desired:
     rollout_id: str
     release: str
     since: datetime
-    """When the deployment was created; the progress deadline counts from here."""
+    """When it was applied, or else created; the progress deadline counts from here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,202 @@
+"""Making releases and sending them to stores: checks first, then rows. The reconciler does the rest.
+
+Nothing is written unless all of it is fine: a deployment to ten stores of which one cannot run the
+release changes none of them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from contract.errors import ConfigError, ContractError
+from contract.signing import Signed
+from contract.store_config import load_store_config
+from contract.workload import decode_manifest
+from controller.domain.deployment import State
+from controller.domain.journal import AuditEntry
+from controller.domain.model import Model
+from controller.domain.page import MAX_LIMIT, PageRequest
+from controller.domain.records import Deployment, ReleaseRecord
+from controller.domain.release import Release, fit_refusal, image_refusal, name_refusal
+from controller.domain.workload import StoreSite, Workload, WorkloadSettings, build_workload
+from controller.errors import ConflictError, InvalidError, NotFoundError, PermanentError
+from controller.ports import Repositories, Transactions
+
+LAST_KNOWN_GOOD = "last_known_good"
+"""Key of a deployment's ``detail``: the release that was ready in the store before."""
+
+MAX_SETTINGS = 64
+
+
+def create_release(
+    transactions: Transactions,
+    name: str,
+    *,
+    model: str,
+    image: str,
+    notes: str,
+    settings: Mapping[str, str],
+    actor: str,
+    now: datetime,
+) -> ReleaseRecord:
+    """Bind a known model (digest or ``name:version``) to an agent image.
+
+    Raises ``InvalidError`` with every problem found, ``NotFoundError`` for an unknown model,
+    ``ConflictError`` when the name is taken.
+    """
+    problems = [words for words in (name_refusal(name), image_refusal(image)) if words]
+    if len(settings) > MAX_SETTINGS:
+        problems.append(f"{len(settings)} settings; a release has at most {MAX_SETTINGS}")
+    if problems:
+        raise InvalidError(problems[0] if len(problems) == 1 else f"release {name[:80]!r} refused", problems)
+    with transactions.writing() as repositories:
+        found = find_model(repositories, model)
+        release = ReleaseRecord(name, found.digest, image, now, actor, dict(settings), notes)
+        repositories.releases.add(release)
+        detail = {"model": f"{found.name}:{found.version}", "digest": found.digest, "image": image}
+        repositories.audit.add(AuditEntry(now, actor, "release.create", name, detail))
+    return release
+
+
+def find_model(repositories: Repositories, reference: str) -> Model:
+    """The model of a digest or of ``name:version``; of one in several formats, OpenVINO's.
+    Raises ``NotFoundError``."""
+    if reference.startswith("sha256:"):
+        found = repositories.models.get(reference)
+        matches = [found] if found else []
+    else:
+        matches = [m for m in _models(repositories) if f"{m.name}:{m.version}" == reference]
+    if not matches:
+        raise NotFoundError(
+            f"no model {reference[:200]!r}: give a digest or name:version as storefleet models list shows"
+        )
+    return min(matches, key=lambda model: model.format != "openvino")
+
+
+def deploy(
+    transactions: Transactions,
+    release: str,
+    stores: Sequence[str],
+    *,
+    actor: str,
+    now: datetime,
+    new_id: Callable[[], UUID],
+) -> list[Deployment]:
+    """Make ``release`` what these stores shall run. One deployment each; an earlier one is superseded.
+
+    Raises ``NotFoundError`` for an unknown release, ``InvalidError`` with one problem for each store
+    that cannot run it; then no store is changed.
+    """
+    names = list(dict.fromkeys(stores))
+    if not names:
+        raise InvalidError("name at least one store")
+    with transactions.writing() as repositories:
+        wanted = load_release(repositories, release)
+        digests: dict[str, str] = {}
+        problems = []
+        for name in names:
+            found = _check(repositories, name, wanted)
+            if found[0] is not None:
+                digests[name] = found[0]
+            else:
+                problems.append(found[1])
+        if problems:
+            message = problems[0] if len(problems) == 1 else f"{len(problems)} of {len(names)} stores refused"
+            raise InvalidError(message, problems)
+        current = {d.store: d for d in repositories.deployments.current(names)}
+        made = []
+        for name in names:
+            before = current.get(name)
+            deployment = Deployment(
+                rollout_id=new_id(),
+                store=name,
+                release=release,
+                desired="present",
+                generation=before.generation + 1 if before else 1,
+                state=State.PENDING,
+                message="waiting for the reconciler",
+                requested_by=actor,
+                created_at=now,
+                config_digest=digests[name],
+                detail={LAST_KNOWN_GOOD: last_known_good(before)},
+            )
+            if before is not None:
+                message = f"superseded by {release} while {before.state}"
+                repositories.deployments.save(replace(before, state=State.SUPERSEDED, message=message))
+            repositories.deployments.supersede(deployment)
+            detail = {"release": release, "rollout_id": str(deployment.rollout_id)}
+            repositories.audit.add(AuditEntry(now, actor, "deployment.create", name, detail))
+            made.append(deployment)
+    return made
+
+
+def last_known_good(before: Deployment | None) -> str | None:
+    """The release to go back to, should the one that replaces ``before`` turn out bad."""
+    if before is None:
+        return None
+    if before.ready_at is not None:
+        return before.release
+    known = before.detail.get(LAST_KNOWN_GOOD)
+    return str(known) if known else None
+
+
+def load_release(repositories: Repositories, name: str) -> Release:
+    """A release with its signed manifest. Raises ``NotFoundError``, ``PermanentError``."""
+    record = repositories.releases.get(name)
+    if record is None:
+        raise NotFoundError(
+            f"release {name[:80]!r} does not exist; storefleet release list shows those that do"
+        )
+    model = repositories.models.get(record.model_digest)
+    if model is None:
+        raise PermanentError(f"release {name}: its model {record.model_digest} is gone; import it again")
+    try:
+        signed = Signed.model_validate(dict(model.manifest))
+        manifest = decode_manifest(signed.payload.encode())
+    except (ContractError, ValueError) as error:
+        raise PermanentError(f"release {name}: the manifest of its model is damaged: {error}") from error
+    return Release(record.name, record.agent_image, manifest, signed, dict(record.settings))
+
+
+def workload_of(
+    repositories: Repositories, deployment: Deployment, fleet: WorkloadSettings, trusted_pem: str
+) -> Workload:
+    """What the store of ``deployment`` has to run. Raises ``PermanentError`` when a part is missing."""
+    store = repositories.stores.get(deployment.store)
+    release = load_release(repositories, deployment.release)
+    config = repositories.configs.get(deployment.store, deployment.config_digest or "")
+    if store is None or config is None:
+        raise ConflictError(f"store {deployment.store} or its configuration is gone; deploy again")
+    namespace = str(store.cluster.get("namespace") or fleet.namespace)
+    site = StoreSite(store.name, config.yaml, trusted_pem)
+    return build_workload(release, site, str(deployment.rollout_id), replace(fleet, namespace=namespace))
+
+
+def _check(repositories: Repositories, name: str, release: Release) -> tuple[str, str] | tuple[None, str]:
+    """The digest of the store's configuration, or None and why the store cannot run the release."""
+    store = repositories.stores.get(name)
+    if store is None:
+        return None, f"store {name[:80]!r} does not exist; register it with storefleet stores add"
+    current = repositories.configs.current(name)
+    if current is None:
+        return (
+            None,
+            f"store {name} has no configuration; give it one with storefleet stores config {name} FILE",
+        )
+    try:
+        config = load_store_config(current.yaml)
+    except ConfigError as error:
+        return None, f"store {name}: its configuration is no longer valid: {error.problems[0]}"
+    refusal = fit_refusal(config, release)
+    return (None, refusal) if refusal else (current.digest, "")
+
+
+def _models(repositories: Repositories) -> Iterable[Model]:
+    cursor: str | None = None
+    while True:
+        page = repositories.models.page(PageRequest(MAX_LIMIT, cursor))
+        yield from page.items
+        if page.next_cursor is None:
+            return
+        cursor = page.next_cursor
