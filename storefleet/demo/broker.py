@@ -37,10 +37,11 @@ def write_broker_files(directory: Path, stores: Sequence[str], port: int) -> Bro
     directory.mkdir(parents=True, exist_ok=True)
     passwords = {user: secrets.token_urlsafe(24) for user in (CENTRE_USER, *stores)}
     password_file = directory / "passwords"
-    with open(os.open(password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    password_file.touch(mode=0o600)
+    with password_file.open("w") as file:
         file.writelines(f"{user}:{password}\n" for user, password in passwords.items())
     # -U hashes the file in place, so that no password appears among the arguments of a process.
-    subprocess.run([_find("mosquitto_passwd"), "-U", str(password_file)], check=True, capture_output=True)  # noqa: S603
+    subprocess.run([_find("mosquitto_passwd"), "-U", str(password_file)], check=True, capture_output=True)
     acl_file = directory / "acl"
     acl_file.write_text(access_list(stores))
     acl_file.chmod(0o600)

@@ -32,7 +32,7 @@ class Child:
         self.log = log
         try:
             with log.open("ab") as output:
-                self._process = subprocess.Popen(  # noqa: S603 - our own commands, no shell
+                self._process = subprocess.Popen(
                     list(command),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -42,7 +42,9 @@ class Child:
                     preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call
                 )
         except FileNotFoundError as error:
-            raise DemoError(f"{command[0]} is not installed; run scripts/setup.sh (make demo does)") from error
+            raise DemoError(
+                f"{command[0]} is not installed; run scripts/setup.sh (make demo does)"
+            ) from error
 
     @property
     def pid(self) -> int:
