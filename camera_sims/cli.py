@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
+from rich.table import Column, Table
 
 from camera_sims.control import SimClient
 from camera_sims.errors import SimulatorError
@@ -157,7 +157,7 @@ def faults_command(
     if as_json:
         typer.echo(json.dumps([one.model_dump(mode="json") for one in chosen], indent=2))
         return
-    table = Table("store", "camera", "fault", "for another", "watched", "pictures", "url")
+    table = Table("store", "camera", "fault", "for another", "watched", "pictures", _url_column())
     for one in chosen:
         remaining = "" if one.remaining_s is None else f"{one.remaining_s:.0f} s"
         watched = "yes" if one.watched else "no"
@@ -254,8 +254,14 @@ def _choose(
     return chosen
 
 
+def _url_column() -> Column:
+    return Column("url", overflow="fold")  # whole, to be copied
+
+
 def _show_run(info: RunInfo, out: Path) -> None:
-    table = Table("store", "camera", "url", title=f"seed {info.seed}, {info.fps:g} fps, speed {info.speed:g}")
+    table = Table(
+        "store", "camera", _url_column(), title=f"seed {info.seed}, {info.fps:g} fps, speed {info.speed:g}"
+    )
     for store in info.stores:
         for camera in store.cameras:
             table.add_row(store.store, camera.id, camera.url)

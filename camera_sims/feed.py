@@ -78,6 +78,10 @@ class StoreFeed:
         """How many pictures each ``store/camera`` has streamed."""
         return {camera.key: camera.pictures for camera in self._cameras}
 
+    def watched(self) -> list[str]:
+        """The ``store/camera`` that somebody watched at the last tick."""
+        return [camera.key for camera in self._cameras if camera.audience]
+
     def tick(self, now: float, at: float) -> None:
         """Stream what is due at ``now`` (seconds, the fault board's clock), which is ``at`` in the scene.
 

@@ -140,16 +140,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
         self.send_header("Cache-Control", "no-store")
-        self.end_headers()
         number = channel.join()
         try:
+            self.end_headers()
             while newer := channel.next_after(number):
                 number, data = newer
                 head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
                 self.wfile.write(head.encode() + data + b"\r\n")
         except OSError:
-            self.close_connection = True  # the viewer has gone
+            pass  # the viewer has gone
         finally:
+            self.close_connection = True
             channel.leave()
 
     def log_message(self, format: str, *args: object) -> None:

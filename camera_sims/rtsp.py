@@ -29,6 +29,7 @@ class RtspStreamer:
     ) -> None:
         self._index = {camera: i for i, camera in enumerate(cameras)}
         self._audience = dict.fromkeys(range(len(cameras)), 0)
+        self._ended = False
         username, password = credentials or (None, None)
         self._program = H264Program(
             {
@@ -54,6 +55,8 @@ class RtspStreamer:
         self.upstream = ("127.0.0.1", port)
 
     def audience(self, camera: str) -> int:
+        if self._ended:  # found out here too, or a server that nobody watches would be missed by nobody
+            raise SimulatorError(f"the H.264 program has ended: {self._program.last_words()}")
         return self._audience[self._index[camera]]
 
     def send(self, camera: str, image: Image, *, fresh: bool = False, damage: bool = False) -> None:
@@ -83,4 +86,5 @@ class RtspStreamer:
                     self._audience[message["camera"]] = sessions
                 else:
                     self._audience[message["camera"]] = 0
+        self._ended = True
         ready.put(0)

@@ -84,6 +84,7 @@ class SimRun:
         now = time.monotonic()
         faults = self._board.state()
         pictures = {key: count for store in self._stores for key, count in store.feed.pictures().items()}
+        watched = {key for store in self._stores for key in store.feed.watched()}
         cameras = []
         for key, active in faults.items():
             store, camera = key.split("/")
@@ -95,7 +96,7 @@ class SimRun:
                     url=self._url(key),
                     fault=active.fault if active else Fault.NONE,
                     remaining_s=None if until is None else round(max(0.0, until - now), 2),
-                    watched=bool(self._streamer and self._streamer.audience(key)),
+                    watched=key in watched,
                     pictures=pictures[key],
                 )
             )
@@ -105,7 +106,7 @@ class SimRun:
         options = self._options
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / FILE_NAME).unlink(missing_ok=True)
-        self._started = time.time()
+        self._started, self._begun = time.time(), time.monotonic()
         scenes = open_scenes(options, self._scene_factory, self._started)
         keys = tuple(f"{store}/{camera}" for store, scene in scenes.items() for camera in scene.camera_ids)
         self._board = FaultBoard(keys)
@@ -126,7 +127,6 @@ class SimRun:
                     self._gates,
                 )
             )
-        self._begun = time.monotonic()
         self._control = ControlServer(self)
         self._schedule = schedule
         for one in self._stores:

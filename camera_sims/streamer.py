@@ -8,8 +8,8 @@ from camera_sims.faults import Image
 class Streamer(Protocol):
     """Streams pictures of cameras, named ``store/camera``, to whoever connects.
 
-    ``send`` and ``repeat`` are for one thread per camera; both raise ``SimulatorError`` when streaming
-    has broken down.
+    ``send`` and ``repeat`` are for one thread per camera. All but ``close`` raise ``SimulatorError`` when
+    streaming has broken down.
     """
 
     def audience(self, camera: str) -> int:
