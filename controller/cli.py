@@ -116,7 +116,7 @@ def serve(settings: ControllerSettings) -> int:
         database,
         _clusters(settings),
         WorkloadSettings(settings.agent_facing_mqtt_url, settings.agent_facing_url),
-        lambda: key.trusted_pem.decode(),
+        lambda: key.trusted_pem,
         utc_now,
         random.random,
         Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),

@@ -5,6 +5,7 @@ It is ASGI middleware, because only there a body can be counted while it comes i
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,11 +46,12 @@ class BodyLimit:
 
         async def noted(message: Message) -> None:
             nonlocal started
+            if taken > limit and not started:
+                return  # FastAPI answers 400 to whatever is raised while it reads; ours says why
             started = True
             await send(message)
 
-        try:
+        with suppress(_TooLarge):
             await self._app(scope, counted, noted)
-        except _TooLarge:
-            if not started:
-                await refusal(scope, receive, send)
+        if taken > limit and not started:
+            await refusal(scope, receive, send)
