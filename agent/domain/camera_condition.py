@@ -5,7 +5,8 @@ the camera's status once verdicts have gone against it for the fault's ``confirm
 ``recover_s`` of good frames. A frame with a verdict against it is *never* evidence, confirmed or not:
 that is what keeps a lens going dark from emptying the shelves before the status has caught up.
 
-People are no fault. Where they cover the view, what the picture fails to show proves nothing.
+People are no fault: where they cover much of the view, a picture that does not match its reference
+proves nothing, neither that the camera was moved nor, if it was, that it is back.
 """
 
 from dataclasses import dataclass, replace
@@ -108,10 +109,18 @@ def judge_frame(
         frozen_since = view.at if began is None else min(began, view.at)
     state = replace(state, frozen_since=frozen_since, last_frame=view.at)
     verdict = _frame_verdict(state, view, reading, gap, limits)
+    if verdict is not None and _in_the_way(view, verdict, limits):
+        return replace(state, against_since=None, same_since=None, good_since=None, good_frames=0), False
     state = _advance(state, verdict, now, limits, frame=True)
     if state.moved and view.size == view.expected_size:
         state = replace(state, view_moved=True)
     return state, verdict is None and not same_picture and state.online
+
+
+def _in_the_way(view: View, verdict: Verdict, limits: ConditionLimits) -> bool:
+    """With so many people in it, a view that looks like another one proves nothing either way."""
+    looks_moved = verdict.status is CameraStatus.MOVED and view.size == view.expected_size
+    return looks_moved and view.people_share > limits.people_share
 
 
 def judge_silence(
@@ -163,8 +172,6 @@ def _frame_verdict(
             CameraStatus.STALLED,
             f"frozen picture for {view.at - state.frozen_since:.1f} s",
         )
-    if view.people_share > limits.people_share:
-        return None
     if (
         stats.edge_density < limits.blocked_edges * ease
         and (stats.match or 0.0) < limits.blocked_match * ease

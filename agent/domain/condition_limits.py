@@ -48,7 +48,7 @@ class ConditionLimits:
     """Below this the view is another one, though there is plenty to see: other views of simulated shops
     match by 0.29 at most, the same one with other goods, people or night lighting by 0.8 or more."""
     people_share: float = 0.3
-    """With more of the frame under people, a lost view or missing edges prove nothing."""
+    """With more of the frame under people, a view that does not match proves nothing."""
     confirm_s: Mapping[CameraStatus, float] = field(default_factory=_confirm_times)
     """How long verdicts must go against the camera. Offline waits longer, since a reconnect often
     succeeds at once; stalls have already waited, darkness may be a light switch."""

@@ -173,7 +173,10 @@ def test_no_frame_of_a_fault_is_evidence_not_even_before_it_is_confirmed(stats: 
         pytest.param(
             lambda f, _: f.frame(replace(ELSEWHERE, match=0.05), people=0.5), id="a person in front"
         ),
-        pytest.param(lambda f, _: f.frame(COVERED, people=0.9), id="a person right in front of the lens"),
+        pytest.param(
+            lambda f, i: f.frame(COVERED, people=0.9) if i % 20 < 8 else f.frame(),
+            id="people passing right in front of the lens",
+        ),
         pytest.param(lambda f, _: f.frame(errors=2), id="a lost packet now and then"),
         pytest.param(lambda f, i: f.frame() if i % 6 == 0 else f.silence(), id="one frame in 1.2 s"),
         pytest.param(lambda f, _: f.frame(NO_REFERENCE), id="no reference yet"),
@@ -213,6 +216,14 @@ def test_a_camera_that_accepts_and_never_answers_is_stalled() -> None:
     film = Filmed()
     film.repeat(film.silence, 4)
     assert (film.status, film.reason) == (CameraStatus.STALLED, "connected, but no picture has come yet")
+
+
+def test_people_in_front_of_a_moved_camera_do_not_move_it_back() -> None:
+    film = healthy()
+    film.repeat(lambda: film.frame(ELSEWHERE), 5)
+    film.repeat(lambda: film.frame(ELSEWHERE, people=0.5), 10)
+    film.repeat(lambda: film.frame(ELSEWHERE), 5)
+    assert [s for _, s in film.statuses] == [CameraStatus.ONLINE, CameraStatus.MOVED]
 
 
 def test_one_fault_replaces_another_only_when_it_holds() -> None:

@@ -173,7 +173,7 @@ def test_frames_that_are_old_when_looked_at_are_no_evidence() -> None:
 
 def test_a_person_who_fills_the_view_changes_nothing() -> None:
     person = Detection((0, 0, 1200, 720), 0.9, 9, PERSON)
-    blank = replace(GOOD, edge_density=0.005, match=0.05, shift_px=None)
+    blank = replace(GOOD, edge_density=0.02, match=0.05, shift_px=None)
     day = Day().frames(8, FULL).frames(30, [person], blank).frames(6, FULL)
     assert [fact.kind for fact in day.facts] == [CameraStatusChanged, ZoneKnown, ZoneKnown]
 
