@@ -213,4 +213,3 @@ def decode_event(payload: bytes) -> Event:
 
 def event_source(store: str, device: str, camera: str) -> str:
     return f"/stores/{store}/devices/{device}/cameras/{camera}"
-

@@ -50,7 +50,7 @@ class CameraTelemetry(Message):
     inference_ms_p50: NonNegative | None = None
     inference_ms_p95: NonNegative | None = None
     confidence_histogram: Annotated[tuple[Total, ...], Field(max_length=CONFIDENCE_BINS)] = ()
-    detections_per_class: dict[Sku, Total] = {}
+    detections_per_class: Annotated[dict[Sku, Total], Field(default_factory=dict)]
     last_inference_at: UtcTime | None = None
     handover_gap_s: NonNegative | None = None
     """Seconds between the last inference of the previous agent process and the first of this one."""

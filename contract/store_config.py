@@ -132,8 +132,9 @@ def load_store_config(text: str | bytes) -> StoreConfig:
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError([Problem("", f"larger than {MAX_CONFIG_BYTES} bytes")])
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        loader = _PlainLoader(text)
+        root = loader.get_single_node()
+        raw = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
@@ -145,9 +146,7 @@ def load_store_config(text: str | bytes) -> StoreConfig:
     try:
         config = StoreConfig.model_validate(raw)
     except ValidationError as error:
-        found = [
-            (e["loc"], e["msg"]) for e in error.errors(include_url=False, include_input=False)
-        ]
+        found = [(e["loc"], e["msg"]) for e in error.errors(include_url=False, include_input=False)]
     else:
         found = list(_semantic_problems(config))
         if not found:
@@ -157,6 +156,32 @@ def load_store_config(text: str | bytes) -> StoreConfig:
         line, column = _locate(root, loc)
         problems.append(Problem(_path(loc), message, line, column))
     raise ConfigError(problems)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML without anchors, aliases and repeated keys.
+
+    Aliases let a few bytes stand for gigabytes, and a repeated key would silently hide what the first
+    one said.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            problem = "anchors and aliases are not allowed here; write the values out"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    problem = f"the key {key.value!r} is given twice"
+                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return node
 
 
 Loc = tuple[int | str, ...]
