@@ -124,7 +124,7 @@ def seen(device: Device | None, store: str, name: str, now: datetime, fresh: boo
     the broker may have kept for days."""
     if device is None:
         return Device(store, name, first_seen=now, last_seen=now)
-    return replace(device, last_seen=max(now, device.last_seen)) if fresh else device
+    return replace(device, last_seen=now) if fresh and now > device.last_seen else device
 
 
 def apply_state(device: Device, state: DeviceState) -> Device:

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -70,22 +69,7 @@ class Streams:
             | {"first_seen": now}
             for key, stream in after.items()
         ]
-        if not rows:
-            return
-        known = self.load(after)
-        upsert(self._connection, streams, [row for row in rows if _row_key(row) not in known])
-        old = [{k: v for k, v in row.items() if k != "first_seen"} for row in rows if _row_key(row) in known]
-        for row in old:
-            values = {name: row[name] for name in ("highest", "committed", "advanced_at")}
-            self._connection.execute(
-                update(streams)
-                .where(
-                    streams.c.store == row["store"],
-                    streams.c.device == row["device"],
-                    streams.c.stream_id == row["stream_id"],
-                )
-                .values(values)
-            )
+        upsert(self._connection, streams, rows, keep=["first_seen"])
 
     def stalled(self, before: datetime, seen_since: datetime, limit: int) -> list[StalledStream]:
         same = (
@@ -140,11 +124,6 @@ class Streams:
 
 def _key(row: Any) -> StreamKey:
     return StreamKey(row.store, row.device, row.stream_id)
-
-
-def _row_key(row: Mapping[str, Any]) -> StreamKey:
-    stream_id: UUID = row["stream_id"]
-    return StreamKey(row["store"], row["device"], stream_id)
 
 
 def _is(key: StreamKey) -> tuple[Any, ...]:
