@@ -75,12 +75,14 @@ class Zone(ConfigPart):
     capacity: Annotated[int, Field(ge=1, le=500)]
     """Facings when full."""
     low_at: Annotated[int, Field(ge=0)] | None = None
-    """Low stock at this many facings or fewer; default: a third of capacity, at least 1."""
+    """Low stock at this many facings or fewer; default: a third of capacity, at least 1, below capacity."""
     polygon: Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
     @property
     def low_threshold(self) -> int:
-        return max(1, self.capacity // 3) if self.low_at is None else self.low_at
+        """Below the capacity by default: a full zone is never low."""
+        default = min(max(1, self.capacity // 3), self.capacity - 1)
+        return default if self.low_at is None else self.low_at
 
 
 class Policy(ConfigPart):

@@ -16,7 +16,7 @@ from agent.domain.facts import Fact
 from agent.domain.zone_state import ZoneRule, ZoneState
 from agent.domain.zones import ZoneLook
 from contract.names import StockLevel, UnknownReason
-from contract.store_config import Policy
+from contract.store_config import Camera, Policy, Zone
 
 RULE = ZoneRule("a1", "cola", capacity=6, low_at=2)
 POLICY = Policy(dwell_s=3.0, settle_s=0.7, stale_s=2.0, occlusion_unknown_s=60.0, retract_within_s=20.0)
@@ -354,3 +354,11 @@ def test_memory_is_bounded() -> None:
     teller.tell("4*3100")
     assert len(teller.state.evidence.looks) <= 130
     assert teller.said == ["known 4 stocked"]
+
+
+def test_a_zone_for_a_single_facing_is_stocked_when_full() -> None:
+    zone = Zone(id="a1", camera="cam-1", sku="cola", capacity=1, polygon=((0, 0), (9, 0), (9, 9)))
+    rule = ZoneRule.of(zone, Camera(id="cam-1", url="file:x", frame_size=(640, 480)))
+    assert rule.level(1, None, 1) is StockLevel.STOCKED
+    assert rule.level(0, StockLevel.STOCKED, 1) is StockLevel.OUT_OF_STOCK
+    assert rule.level(1, StockLevel.OUT_OF_STOCK, 1) is StockLevel.STOCKED
