@@ -20,7 +20,7 @@ from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.local.cluster import LocalCluster
 from controller.adapters.mqtt import MqttFleetBus
 from controller.adapters.token_file import ensure_token
-from controller.api import fleet, health, inventory, journal, releases
+from controller.api import artifacts, fleet, health, inventory, journal, releases
 from controller.api.app import create_app
 from controller.api.guard import Guard
 from controller.cluster import Cluster
@@ -30,6 +30,8 @@ from controller.domain.workload import WorkloadSettings
 from controller.errors import PermanentError, TransientError
 from controller.ingest import Ingest
 from controller.models.keys import SigningKey
+from controller.models.registry import ModelRegistry
+from controller.models.store import ModelStore
 from controller.reconciler import Reconciler, Tempo
 from controller.settings import ControllerSettings
 
@@ -112,6 +114,7 @@ def serve(settings: ControllerSettings) -> int:
     )
     ingest = Ingest(database, bus, utc_now)
     key = SigningKey.load_or_create(settings.data_dir / "keys")
+    registry = ModelRegistry(ModelStore(settings.data_dir / "models"), key, database, utc_now)
     reconciler = Reconciler(
         database,
         _clusters(settings),
@@ -127,11 +130,16 @@ def serve(settings: ControllerSettings) -> int:
         inventory.build_router(database, guard),
         journal.build_router(database, guard),
         releases.build_router(database, guard, utc_now, uuid.uuid4),
+        artifacts.build_router(registry, guard),
     ]
     workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler}
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(routers, max_body_bytes=settings.max_body_bytes),
+            create_app(
+                routers,
+                max_body_bytes=settings.max_body_bytes,
+                larger_bodies={artifacts.UPLOAD_PATH: artifacts.MAX_UPLOAD_BYTES},
+            ),
             host=settings.api_host,
             port=settings.api_port,
             log_config=None,
