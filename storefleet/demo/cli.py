@@ -12,6 +12,7 @@ from contract.errors import ContractError
 from controller.errors import ControllerError
 from storefleet.demo.processes import DemoError
 from storefleet.demo.run import Demo, DemoOptions
+from storefleet.demo.stage import StageOptions
 
 
 def register(root: typer.Typer) -> None:
@@ -35,7 +36,7 @@ def demo(
     Example: storefleet demo --stores 2 --cameras 2 --duration 60 --seed 7 --report report.json
     """
     console = Console(stderr=as_json)
-    options = DemoOptions(stores, cameras, duration, seed, activity, directory)
+    options = DemoOptions(StageOptions(stores, cameras, seed, activity, directory), duration)
     try:
         result = Demo(options, console).run()
     except (DemoError, ControllerError, ContractError) as error:
