@@ -6,35 +6,12 @@ stale, and the liveness probe then has the pod restarted.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 from agent.envelope import utc
 from agent.pipeline import CameraReport
 from contract.names import CameraStatus
 from contract.workload import HEALTH_STALE_S, AgentHealth, Phase
-
-Question = Literal["ready", "live"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    ok: bool
-    reason: str
-
-
-def judge(health: AgentHealth | None, question: Question, now: float) -> Answer:
-    """What a probe at ``now`` (seconds since the epoch) is told. Live: the agent turns. Ready: it also
-    watches its cameras, or is about to take over."""
-    if health is None:
-        return Answer(False, "no agent has written its health yet")
-    age = now - health.at.timestamp()
-    if age > HEALTH_STALE_S:
-        return Answer(False, f"health is {age:.0f} s old: the agent does not turn")
-    if question == "ready" and health.phase not in ("standby", "active"):
-        return Answer(False, f"{health.phase}: {health.error}" if health.error else health.phase)
-    return Answer(True, health.phase)
 
 
 class HealthKeeper:

@@ -1,26 +1,19 @@
 """Real agent processes with a tiny real model and a video as camera, against a real Mosquitto: from the
 picture to the broker, handovers between releases, kill -9, refused models and configurations."""
 
-import io
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import openvino as ov
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from openvino import opset13 as ops
 
 from agent.adapters.mqtt import MqttAddress, MqttBroker, Will
 from contract.events import Event, ZoneKnown, decode_event
@@ -45,61 +38,20 @@ zones:
 """
 
 
-def tiny_model(confidence: float = 0.9) -> bytes:
-    """A bundle of a network that always sees two cans, whatever the picture."""
-    picture = ops.parameter([1, 3, SIDE, SIDE], ov.Type.f32, name="images")
-    boxes = np.zeros((1, 300, 6), np.float32)
-    boxes[0, 0] = (5, 20, 15, 40, confidence, 0)
-    boxes[0, 1] = (30, 20, 40, 40, confidence, 0)
-    nothing = ops.multiply(ops.reduce_mean(picture, np.array([0, 1, 2, 3]), keep_dims=False), np.float32(0))
-    network = ov.Model([ops.add(ops.constant(boxes), nothing)], [picture], "tiny")
-    return _bundle(network)
-
-
-def _bundle(network: Any) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        xml = Path(folder) / "model.xml"
-        ov.save_model(network, str(xml), compress_to_fp16=False)
-        parts = {
-            "model.xml": xml.read_bytes(),
-            "model.bin": xml.with_suffix(".bin").read_bytes(),
-            "metadata.yaml": (
-                f"task: detect\nimgsz: [{SIDE}, {SIDE}]\nend2end: true\n"
-                f"names: {{0: {NAMES[0]}, 1: {NAMES[1]}}}\n"
-            ).encode(),
-        }
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as bundle:
-        for name, data in parts.items():
-            bundle.writestr(name, data)
-    return buffer.getvalue()
-
-
-def write_video(path: Path, seconds: float = 4.0) -> None:
-    """A noisy still life, 320x240 at 10 frames a second."""
-    rng = np.random.default_rng(7)
-    scene = rng.integers(40, 200, (24, 32, 3), np.uint8).repeat(10, axis=0).repeat(10, axis=1)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (320, 240))
-    for _ in range(int(seconds * 10)):
-        noise = rng.integers(-8, 9, scene.shape, np.int16)
-        writer.write(np.clip(scene.astype(np.int16) + noise, 0, 255).astype(np.uint8))
-    writer.release()
-
-
 @dataclass
 class AgentRig:
     """One node's directory. ``release`` writes what a pod of a release finds, ``start`` runs it."""
 
     directory: Path
     mqtt_url: str
+    video: Path
+    build_model: Callable[[float], bytes]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.data = self.directory / "data"
         self.config = self.directory / "store.yaml"
-        video = self.directory / "aisle-1.avi"
-        write_video(video)
-        self.config.write_text(CONFIG.format(video=video))
+        self.config.write_text(CONFIG.format(video=self.video))
         self._key = Ed25519PrivateKey.generate()
         (self.directory / "keys.pem").write_bytes(
             self._key.public_key().public_bytes(
@@ -110,7 +62,7 @@ class AgentRig:
 
     def release(self, version: str, *, confidence: float = 0.9, names: tuple[str, ...] = NAMES) -> str:
         """Put a model into the cache and its manifest beside it; returns the model's digest."""
-        content = tiny_model(confidence)
+        content = self.build_model(confidence)
         manifest = ModelManifest(
             digest=digest_bytes(content),
             size_bytes=len(content),
@@ -250,8 +202,10 @@ def retained_state(url: str) -> DeviceState:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, mosquitto: Any) -> Iterator[AgentRig]:
-    made = AgentRig(tmp_path, mosquitto.url)
+def rig(
+    tmp_path: Path, mosquitto: Any, still_life: Path, tiny_model: Callable[[float], bytes]
+) -> Iterator[AgentRig]:
+    made = AgentRig(tmp_path, mosquitto.url, still_life, tiny_model)
     yield made
     made.stop_all()
 

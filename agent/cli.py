@@ -1,0 +1,130 @@
+"""``storefleet agent …`` and ``storefleet try``: the command line of the in-store agent.
+
+Probes run every few seconds on small machines, so the heavy imports (runtimes, OpenCV) wait until a
+command needs them.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.errors import PermanentError, TransientError
+from contract.errors import ConfigError, Problem
+from contract.store_config import load_store_config
+from contract.workload import Env
+
+app = typer.Typer(help="The in-store agent: reads cameras, reports inventory events.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the agent's commands to the ``storefleet`` command line."""
+    from agent.try_source import try_command
+
+    root.add_typer(app, name="agent")
+    root.command("try")(try_command)
+
+
+@app.command()
+def run() -> None:
+    """Run the agent of this node, as set by STOREFLEET_... environment variables."""
+    from agent import cli_run
+    from agent.json_log import log_json
+    from agent.settings import RunSettings, load_settings
+
+    log_json("info")
+    try:
+        settings = load_settings(RunSettings)
+        log_json(settings.log_level)
+        status = cli_run.run(settings)
+    except (PermanentError, TransientError) as error:
+        status = cli_run.report_failure(error)
+    raise typer.Exit(status)
+
+
+@app.command()
+def fetch() -> None:
+    """Bring the model of this release onto the node, verified; resumes what an earlier run began."""
+    from agent import cli_run
+    from agent.json_log import log_json
+    from agent.settings import FetchSettings, load_settings
+
+    log_json("info")
+    try:
+        path = cli_run.fetch(load_settings(FetchSettings))
+    except (PermanentError, TransientError) as error:
+        raise typer.Exit(cli_run.report_failure(error)) from error
+    typer.echo(str(path))
+
+
+@app.command()
+def health(
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Does it watch its cameras, or stand by to?")
+    ] = False,
+    live: Annotated[bool, typer.Option("--live", help="Does it turn at all? (default)")] = False,
+    file: Annotated[
+        Path | None, typer.Option(help=f"Health file; default: ${Env.HEALTH_FILE.value}.")
+    ] = None,
+) -> None:
+    """For probes: exit status 0 when the agent of this pod is well, 1 when not."""
+    from agent.adapters.health_file import read_health
+    from agent.domain.probe import judge
+
+    path = file or Path(os.environ.get(Env.HEALTH_FILE, ""))
+    if ready and live:
+        raise typer.BadParameter("ask for one of --ready and --live")
+    if path == Path():
+        raise typer.BadParameter(f"give --file or set {Env.HEALTH_FILE.value}")
+    try:
+        answer = judge(read_health(path), "ready" if ready else "live", time.time())
+    except TransientError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(answer.reason)
+    raise typer.Exit(0 if answer.ok else 1)
+
+
+@app.command("check-config")
+def check_config(
+    file: Annotated[Path, typer.Argument(help="Store configuration (YAML).")],
+    model: Annotated[
+        Path | None, typer.Option(help="Also check that this model knows the planogram.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print problems as JSON.")] = False,
+) -> None:
+    """Check a store configuration; prints every problem with its line, exit status 1 if there is one."""
+    problems = _problems_of(file, model)
+    if as_json:
+        keys = ("path", "message", "line", "column")
+        found = [{key: getattr(problem, key) for key in keys} for problem in problems]
+        typer.echo(json.dumps({"file": str(file), "ok": not problems, "problems": found}, indent=2))
+    else:
+        for problem in problems:
+            typer.echo(f"{file}: {problem}", err=True)
+        if not problems:
+            typer.echo(f"{file}: no problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+def _problems_of(file: Path, model: Path | None) -> tuple[Problem, ...]:
+    try:
+        config = load_store_config(file.read_bytes())
+    except OSError as error:
+        return (Problem("", f"cannot be read: {error.strerror}"),)
+    except ConfigError as error:
+        return error.problems
+    if model is None:
+        return ()
+    from agent.adapters.model_file import open_detector
+    from agent.domain.model_fit import describe_misfit
+
+    try:
+        names = open_detector(model).info.names
+    except PermanentError as error:
+        return (Problem("", str(error)),)
+    misfit = describe_misfit(names, [product.sku for product in config.planogram])
+    return (Problem("planogram", misfit),) if misfit else ()

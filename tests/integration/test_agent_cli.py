@@ -1,0 +1,172 @@
+"""The agent's commands as a user runs them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from contract.store_config import load_store_config
+from contract.workload import AgentHealth, Phase
+
+GOOD = """\
+version: 1
+store: berlin-01
+planogram:
+  - {sku: cola-can, gtin: "04012345678901", name: Cola}
+cameras:
+  - {id: aisle-1, url: "rtsp://10.0.0.1/a", frame_size: [640, 480]}
+zones:
+  - {id: z1, camera: aisle-1, sku: cola-can, capacity: 4, polygon: [[0, 0], [640, 0], [640, 200], [0, 200]]}
+"""
+
+
+def storefleet(*words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "storefleet", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+        env=env,
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_model: Callable[[float], bytes]) -> Path:
+    path = tmp_path / "tiny.zip"
+    path.write_bytes(tiny_model(0.9))
+    return path
+
+
+def test_good_configuration_has_no_problems(tmp_path: Path, model: Path) -> None:
+    file = tmp_path / "store.yaml"
+    file.write_text(GOOD)
+    done = storefleet("agent", "check-config", str(file), "--model", str(model))
+    assert (done.returncode, done.stdout) == (0, f"{file}: no problems\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "message"),
+    [
+        (("version: 1", "version: ["), 3, "not valid YAML"),
+        (("sku: cola-can, capacity", "sku: cola-cant, capacity"), 8, "'cola-cant' is not in the planogram"),
+        (("[640, 200]", "[6400, 200]"), 8, "polygon leaves the 640x480 frame"),
+        (("[640, 0], [640, 200]", "[640, 200], [640, 0]"), 8, "crosses itself"),
+        (("rtsp://10", "rtsp://me:s3cr3t@10"), 6, "holds a password"),
+        (("04012345678901", "04012345678902"), 4, "check digit"),
+    ],
+)
+def test_problems_are_told_with_their_line(
+    tmp_path: Path, change: tuple[str, str], line: int, message: str
+) -> None:
+    file = tmp_path / "store.yaml"
+    file.write_text(GOOD.replace(*change))
+    done = storefleet("agent", "check-config", str(file), "--json")
+    assert done.returncode == 1
+    (problem, *_) = json.loads(done.stdout)["problems"]
+    assert message in problem["message"]
+    assert problem["line"] == line
+    assert "s3cr3t" not in done.stdout + done.stderr
+
+
+def test_every_problem_is_told_not_only_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "store.yaml"
+    second = '  - {id: aisle-1, url: "gopher://x", frame_size: [640, 480]}\nzones:'
+    file.write_text(GOOD.replace("zones:", second).replace("capacity: 4", "capacity: 4, low_at: 9"))
+    done = storefleet("agent", "check-config", str(file))
+    assert done.returncode == 1
+    for text in ("'aisle-1' is used 2 times", "unknown scheme 'gopher'", "low_at must be below"):
+        assert text in done.stderr
+
+
+def test_model_that_lacks_a_class_is_a_problem(tmp_path: Path, model: Path) -> None:
+    file = tmp_path / "store.yaml"
+    file.write_text(GOOD.replace("cola-can", "tea-box"))
+    done = storefleet("agent", "check-config", str(file), "--model", str(model))
+    assert done.returncode == 1
+    assert "does not know tea-box" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("phase", "age_s", "live", "ready"),
+    [
+        ("starting", 1, 0, 1),
+        ("standby", 1, 0, 0),
+        ("active", 1, 0, 0),
+        ("active", 30, 1, 1),
+        ("failed", 1, 0, 1),
+        ("draining", 1, 0, 1),
+    ],
+)
+def test_probes_answer_by_exit_status(
+    tmp_path: Path, phase: Phase, age_s: float, live: int, ready: int
+) -> None:
+    file = tmp_path / "health.json"
+    health = AgentHealth(pid=1, at=datetime.now(UTC) - timedelta(seconds=age_s), phase=phase, error="why")
+    file.write_bytes(health.to_bytes())
+    assert storefleet("agent", "health", "--live", "--file", str(file)).returncode == live
+    assert storefleet("agent", "health", "--ready", "--file", str(file)).returncode == ready
+
+
+def test_probe_without_health_file_fails(tmp_path: Path) -> None:
+    done = storefleet("agent", "health", "--file", str(tmp_path / "none.json"))
+    assert (done.returncode, done.stdout) == (1, "no agent has written its health yet\n")
+
+
+def test_missing_settings_are_named(tmp_path: Path) -> None:
+    done = storefleet("agent", "run", env={"PATH": ""})
+    assert done.returncode == 1
+    assert "data_dir" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_try_proposes_zones_writes_a_configuration_and_runs_with_it(
+    tmp_path: Path, still_life: Path, model: Path
+) -> None:
+    config, frames = tmp_path / "first.yaml", tmp_path / "frames"
+    first = storefleet(
+        "try", str(still_life), "--model", str(model), "--write-config", str(config),
+        "--save", str(frames), "--json",
+    )  # fmt: skip
+    assert first.returncode == 0, first.stderr
+    written = load_store_config(config.read_text())
+    assert [(zone.sku, zone.capacity) for zone in written.zones] == [("cola-can", 2)]
+    assert written.cameras[0].frame_size == (320, 240)
+    assert len(list(frames.glob("*.jpg"))) > 10
+    second = storefleet("try", str(still_life), "--model", str(model), "--config", str(config), "--json")
+    lines = [json.loads(line) for line in second.stdout.splitlines()]
+    kinds = [line["event"]["type"].split(".")[-2] for line in lines if "event" in line]
+    assert kinds == ["status_changed", "zone_known"]
+    assert lines[-1]["zones"] == [{"zone": "cola-can-1", "sku": "cola-can", "facings": 2, "level": "stocked"}]
+
+
+def test_try_shows_a_live_view(still_life: Path, model: Path) -> None:
+    done = storefleet("try", str(still_life), "--model", str(model), "--duration", "6")
+    assert done.returncode == 0, done.stderr
+    assert "cola-can-1" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no-such-file.mp4"], "neither a file nor a camera"),
+        (["rtsp://me:s3cr3t@127.0.0.1:9/x"], "no picture"),
+        (["{video}", "--model", "{video}"], "neither an ONNX file nor an OpenVINO bundle"),
+        (["{video}", "--config", "none.yaml"], "cannot read none.yaml"),
+    ],
+)
+def test_try_says_what_is_wrong(
+    words: list[str], message: str, still_life: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = [word.format(video=still_life) for word in words]
+    if "--model" not in filled:
+        filled += ["--model", str(model)]
+    done = storefleet("try", *filled, "--json")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "s3cr3t" not in done.stdout + done.stderr
