@@ -18,7 +18,7 @@ def model_card(
         "",
         (
             f"{training['architecture'].upper()} (Ultralytics), trained from random weights: no pretrained "
-            "weights, no photographs. It detects front faces of packages and persons on pictures of shop shelves."
+            "weights, no photographs. It detects front faces of packages and persons on shop shelves."
         ),
         "",
         "| Artifact | Format | Input (h x w) | Bytes | Digest |",
@@ -54,7 +54,11 @@ def model_card(
         "With Ultralytics' validator on the exported artifacts.",
     ]
     for report in evaluations:
-        lines += ["", f"### {report['file']}, {report['images']} pictures of split {report['split']!r}", ""]
+        lines += [
+            "",
+            f"### {report['file']}, {report['images']} pictures ({report['split']} of {report['data']})",
+            "",
+        ]
         lines += _metrics_rows(report["metrics"])
     lines += [
         "",

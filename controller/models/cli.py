@@ -98,7 +98,9 @@ def export(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Exported artifact: OpenVINO bundle (.zip) or .onnx.")],
     data: Annotated[Path, typer.Option(help="Dataset directory or its data.yaml.")],
-    split: Annotated[str, typer.Option(help="Which images: train, val or test.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; default: the held-out images.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     minimum: Annotated[float, typer.Option(min=0, max=1, help="Exit with status 1 below this mAP50.")] = 0.0,
 ) -> None:
@@ -112,7 +114,9 @@ def evaluate(
         raise refuse(error) from error
     if json_file is not None:
         json_file.write_text(json.dumps({"file": model.name} | asdict(result), indent=2) + "\n")
-    console.print(f"{model.name} on {result.images} {split} images", highlight=False)
+    console.print(
+        f"{model.name} on {result.images} images ({result.split} of {result.data})", highlight=False
+    )
     console.print(metrics_table(result.metrics))
     if result.metrics.map50 < minimum:
         raise refuse(PermanentError(f"mAP50 {result.metrics.map50:.3f} is below {minimum}"))

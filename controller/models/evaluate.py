@@ -21,6 +21,8 @@ from controller.models.yolo import Metrics
 class Evaluation:
     digest: str
     info: ArtifactInfo
+    data: str
+    """Name of the dataset's YAML file."""
     split: str
     images: int
     metrics: Metrics
@@ -28,13 +30,20 @@ class Evaluation:
     """The dataset's card."""
 
 
-def evaluate(artifact: Path, data: Path, split: str = "test") -> Evaluation:
+def evaluate(artifact: Path, data: Path, split: str | None = None) -> Evaluation:
     """Measure ``artifact`` (OpenVINO bundle or ONNX) on the images of one split of the dataset ``data``.
+
+    Without ``split``, on what was held out: ``val`` of ``eval.yaml`` if there is one, else ``test``,
+    else ``val``.
 
     Raises ``ArtifactError``, ``DatasetError``, ``CheckpointError``, ``MissingExtra``.
     """
     info = inspect_artifact(artifact)
+    held_out = data / "eval.yaml"
+    if split is None and held_out.is_file():
+        data, split = held_out, "val"
     dataset = read_dataset(data)
+    split = split or ("test" if "test" in dataset.splits else "val")
     images = dataset.images(split)
     if dataset.names != info.names:
         raise DatasetError(
@@ -45,7 +54,9 @@ def evaluate(artifact: Path, data: Path, split: str = "test") -> Evaluation:
         model = _unpack(artifact, info, work)
         yaml_file = dataset.write_for_ultralytics(work)
         metrics = yolo.evaluate(model, yaml_file, split, info.image_size, work)
-    return Evaluation(digest_file(artifact), info, split, count_images(images), metrics, dataset.card)
+    return Evaluation(
+        digest_file(artifact), info, dataset.file.name, split, count_images(images), metrics, dataset.card
+    )
 
 
 def _unpack(artifact: Path, info: ArtifactInfo, work: Path) -> Path:
