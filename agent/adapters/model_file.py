@@ -54,7 +54,7 @@ def open_detector(
     version: str = "",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Detector:
-    """Load a model and get it ready. ``auto`` takes OpenVINO, which reads both formats.
+    """Load a model and get it ready. ``auto`` takes the runtime that the file's format is made for.
 
     ``threads`` bounds the cores of one inference (not with ``ultralytics``). The detector belongs to
     the thread that uses it. Raises ``ModelError`` that says what is wrong with the file and what to do.
@@ -63,6 +63,8 @@ def open_detector(
         raise ModelError(f"unknown runtime {runtime!r}; use one of {', '.join(RUNTIMES)}")
     try:
         artifact = _read(path)
+        if runtime == "auto":
+            runtime = "openvino" if artifact.onnx is None else "onnxruntime"
         match runtime:
             case "onnxruntime":
                 return _with_onnxruntime(artifact, version or path.stem, device, threads, limits)
