@@ -236,11 +236,6 @@ def utc_now() -> datetime:
 
 
 def _log_to_stderr(level: str) -> None:
-    try:
-        logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    except ValueError as error:
-        raise PermanentError(
-            f"STOREFLEET_CONTROLLER_LOG_LEVEL {level!r}: use DEBUG, INFO, WARNING or ERROR"
-        ) from error
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)

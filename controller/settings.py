@@ -1,6 +1,7 @@
 """Settings of the controller and of the commands that talk to it. Only the command line reads them."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -40,7 +41,7 @@ class ControllerSettings(BaseSettings):
     """How often a store that is as it should be is looked at for drift."""
     local_run_dir: Path | None = None
     """Files of stores on this machine (cluster kind ``local``); default: ``clusters`` in ``data_dir``."""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("mqtt_url")
     @classmethod
