@@ -49,7 +49,9 @@ _EXPLANATIONS = (
 )
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), text) for pattern, text in _EXPLANATIONS)
 _DECODER = re.compile(
-    r"^\[(?:h264|hevc|vvc|av1|libdav1d|mpeg4|mpeg2video|mjpeg|vp8|vp9|rtsp|rtp|jpeg\w*) @ ", re.IGNORECASE
+    r"^Corrupt JPEG data|^Premature end of JPEG"
+    r"|^\[(?:h264|hevc|vvc|av1|libdav1d|mpeg4|mpeg2video|mjpeg|vp8|vp9|rtsp|rtp|jpeg\w*) @ ",
+    re.IGNORECASE,
 )
 _HARMLESS = re.compile(
     r"deprecated pixel format|Could not update timestamps|Application provided invalid|"

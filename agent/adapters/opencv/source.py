@@ -123,35 +123,32 @@ class CameraSource:
             self._fd = -1
 
     def _run(self) -> None:
-        try:
-            self._keep_reading()
-        finally:  # also after a mistake in here: never claim to be connected, never hold a worker
-            self._disconnected("reading has stopped")
-
-    def _keep_reading(self) -> None:
         backoff = Backoff(random.random)
         worker: WorkerProcess | None = None
-        while not self._closing.is_set():
-            started = time.monotonic()
-            try:
-                worker = worker or self._start_worker()
-                failure = self._follow(worker, backoff.early(started))
-            except TransientError as error:
-                failure = _Failure(str(error), worker_usable=False)
-            if self._connected:
-                now = time.monotonic()
-                if now - started > _STEADY_S:
-                    backoff.succeeded()
-                started = now
-            self._disconnected(failure.text)
-            if worker and not failure.worker_usable:
-                self._end_worker(worker)
-                worker = None
-            if failure.final:
-                break
-            self._closing.wait(backoff.failed(started, time.monotonic()))
-        if worker:
-            self._end_worker(worker, patience_s=0.8)
+        try:
+            while not self._closing.is_set():
+                started = time.monotonic()
+                try:
+                    worker = worker or self._start_worker()
+                    failure = self._follow(worker, backoff.early(started))
+                except TransientError as error:
+                    failure = _Failure(str(error), worker_usable=False)
+                if self._connected:
+                    if time.monotonic() - started > _STEADY_S:
+                        backoff.succeeded()
+                    started = time.monotonic()
+                self._disconnected(failure.text)
+                if worker and not failure.worker_usable:
+                    self._end_worker(worker)
+                    worker = None
+                if failure.final:
+                    return
+                self._closing.wait(backoff.failed(started, time.monotonic()))
+        finally:  # also after a mistake in here: hold no worker, and do not claim to be connected
+            if worker:
+                self._end_worker(worker, patience_s=0.8)
+            with self._lock:
+                self._connected = False
 
     def _start_worker(self) -> WorkerProcess:
         worker = WorkerProcess(self._fd)

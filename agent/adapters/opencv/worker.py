@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from agent.adapters.opencv.shared_frames import FrameWriter, fits
+from agent.ports import Image
 
 _PR_SET_PDEATHSIG = 1
 _TEARDOWN_S = 0.7
@@ -142,6 +143,7 @@ def _read_frames(
     closing: threading.Event,
 ) -> None:
     schedule = Schedule(request.fps)
+    jpeg = request.kind in {"http", "rtsp"} and _passes_jpegs_through(capture)
     pace = _FilePace(capture.get(cv2.CAP_PROP_FPS)) if request.kind == "file" else None
     while not closing.is_set():
         started, worked = time.monotonic(), time.thread_time()
@@ -160,8 +162,8 @@ def _read_frames(
         frames.count_read(now)
         if not schedule.wants(now, caught_up=pace is not None or waited > _CAUGHT_UP_S):
             continue
-        ok, image = capture.retrieve()
-        if not ok or image is None:
+        image = _retrieve(capture, jpeg)
+        if image is None:
             continue
         if image.ndim != 3 or image.shape[2] != 3:
             return reports.send("failed", reason="open")
@@ -171,8 +173,32 @@ def _read_frames(
         if (width, height) != size:
             size = (width, height)
             reports.send("size", width=width, height=height)
-        frames.publish(np.asarray(image, np.uint8), now)
+        frames.publish(image, now)
     return None
+
+
+def _passes_jpegs_through(capture: cv2.VideoCapture) -> bool:
+    """Whether the stream is Motion JPEG, whose pictures are then decoded here: only those that are wanted,
+    and at their own size. (OpenCV scales every picture of a stream to the size of its first one. With
+    H.264 and H.265 that keeps the view, and with it the zones, where they were.)"""
+    codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=True)
+    return codec == b"MJPG" and capture.set(cv2.CAP_PROP_FORMAT, -1)
+
+
+def _retrieve(capture: cv2.VideoCapture, jpeg: bool) -> Image | None:
+    ok, data = capture.retrieve()
+    if not ok or data is None:
+        return None
+    if not jpeg:
+        return np.asarray(data, np.uint8)
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # of more pixels than are allowed
+        picture = None
+    if picture is None:
+        sys.stderr.write("[mjpeg @ 0x0] a picture cannot be decoded\n")
+        return None
+    return np.asarray(picture, np.uint8)
 
 
 class _FilePace:

@@ -33,6 +33,7 @@ _SETTINGS = {
     "OPENCV_LOG_LEVEL": "WARNING",
     "OPENCV_FFMPEG_LOGLEVEL": "24",  # AV_LOG_WARNING: HTTP answers such as 401 are warnings
     "OPENCV_FFMPEG_SKIP_LOG_CALLBACK": "1",  # FFmpeg's own log goes to standard error
+    "OPENCV_IO_MAX_IMAGE_PIXELS": str(2**25),  # four times 4K: a JPEG's header can claim any size
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",
@@ -129,7 +130,7 @@ class WorkerProcess:
             return []
         if not data:
             self._selector.unregister(pipe)
-            return [self._rest.pop(fd)] if self._rest[fd] else []
+            return [line for line in (self._rest.pop(fd),) if line]
         *lines, rest = (self._rest[fd] + data).split(b"\n")
         self._rest[fd] = rest[:_MAX_LINE]
         return [line[:_MAX_LINE] for line in lines]

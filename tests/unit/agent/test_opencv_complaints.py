@@ -49,6 +49,7 @@ def test_credentials_in_the_log_are_not_passed_on() -> None:
         ("[h264 @ 0x5623a5732bc0] error while decoding MB 0 19, bytestream 6002", True),
         ("[hevc @ 0x5623a5732bc0] Could not find ref with POC 3", True),
         ("[mjpeg @ 0x1] overread 8", True),
+        ("Corrupt JPEG data: premature end of data segment", True),
         ("[rtsp @ 0x1] RTP: missed 12 packets", True),
         ("[swscaler @ 0x1] deprecated pixel format used, make sure you did set range correctly", False),
         ("[rtsp @ 0x1] DTS 5 < 7 out of order", False),
