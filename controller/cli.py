@@ -1,5 +1,6 @@
 """``storefleet controller …``: runs the centre. Reads the settings and builds the adapters."""
 
+import json
 import logging
 import random
 import signal
@@ -8,11 +9,12 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 import uvicorn
-from fastapi import APIRouter
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from controller import cli_queries
@@ -28,10 +30,11 @@ from controller.crew import Crew, Worker
 from controller.domain.fleet import Store
 from controller.domain.workload import WorkloadSettings
 from controller.errors import PermanentError, TransientError
-from controller.ingest import Ingest
+from controller.ingest import Ingest, IngestStatus
 from controller.models.keys import SigningKey
 from controller.models.registry import ModelRegistry
 from controller.models.store import ModelStore
+from controller.ports import BusStatus
 from controller.reconciler import Reconciler, Tempo
 from controller.settings import ControllerSettings
 
@@ -85,6 +88,19 @@ def migrate_command() -> None:
     typer.echo(f"schema {after} (was {before or 'empty'})")
 
 
+@controller_app.command()
+def openapi() -> None:
+    """Print the API's OpenAPI document. Example: storefleet controller openapi > docs/openapi.json"""
+    with cli_queries.reported(), TemporaryDirectory() as directory:
+        settings = ControllerSettings(data_dir=Path(directory))
+        database = open_database("sqlite://")
+        key = SigningKey.load_or_create(settings.data_dir)
+        idle = IngestStatus(BusStatus(connected=False, queued=0, sessions_lost=0))
+        app = _application(settings, database, Guard("", ""), key, lambda: idle)
+        typer.echo(json.dumps(app.openapi(), indent=2))
+        database.close()
+
+
 def read_settings() -> ControllerSettings:
     try:
         return ControllerSettings()
@@ -114,7 +130,6 @@ def serve(settings: ControllerSettings) -> int:
     )
     ingest = Ingest(database, bus, utc_now)
     key = SigningKey.load_or_create(settings.data_dir / "keys")
-    registry = ModelRegistry(ModelStore(settings.data_dir / "models"), key, database, utc_now)
     reconciler = Reconciler(
         database,
         _clusters(settings),
@@ -124,22 +139,10 @@ def serve(settings: ControllerSettings) -> int:
         random.random,
         Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
     )
-    routers: list[APIRouter] = [
-        health.build_router(database, ingest.status, utc_now),
-        fleet.build_router(database, guard, utc_now),
-        inventory.build_router(database, guard),
-        journal.build_router(database, guard),
-        releases.build_router(database, guard, utc_now, uuid.uuid4),
-        artifacts.build_router(registry, guard),
-    ]
     workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler}
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(
-                routers,
-                max_body_bytes=settings.max_body_bytes,
-                larger_bodies={artifacts.UPLOAD_PATH: artifacts.MAX_UPLOAD_BYTES},
-            ),
+            _application(settings, database, guard, key, ingest.status),
             host=settings.api_host,
             port=settings.api_port,
             log_config=None,
@@ -166,6 +169,29 @@ def serve(settings: ControllerSettings) -> int:
     if stuck:
         log.error("did not stop within %g s: %s", STOP_TIMEOUT_S, ", ".join(stuck))
     return 1 if crew.failed or stuck or not server.started else 0
+
+
+def _application(
+    settings: ControllerSettings,
+    database: Database,
+    guard: Guard,
+    key: SigningKey,
+    ingest_status: Callable[[], IngestStatus],
+) -> FastAPI:
+    registry = ModelRegistry(ModelStore(settings.data_dir / "models"), key, database, utc_now)
+    routers = [
+        health.build_router(database, ingest_status, utc_now),
+        fleet.build_router(database, guard, utc_now),
+        inventory.build_router(database, guard, utc_now, settings.epcis_authority),
+        journal.build_router(database, guard),
+        releases.build_router(database, guard, utc_now, uuid.uuid4),
+        artifacts.build_router(registry, guard),
+    ]
+    return create_app(
+        routers,
+        max_body_bytes=settings.max_body_bytes,
+        larger_bodies={artifacts.UPLOAD_PATH: artifacts.MAX_UPLOAD_BYTES},
+    )
 
 
 class _StartUp:

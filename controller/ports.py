@@ -103,8 +103,11 @@ class EventRepository(Protocol):
     def retract(self, retractions: Mapping[UUID, UUID], at: datetime) -> None:
         """Mark the key events as proved wrong by the value events, also those still to come."""
 
+    def get(self, ids: Iterable[UUID]) -> dict[UUID, StoredEvent]:
+        """Those of ``ids`` that are stored."""
+
     def page(self, wanted: EventFilter, request: PageRequest) -> Page[StoredEvent]:
-        """In order of arrival."""
+        """In order of arrival, or the newest first."""
 
 
 @dataclass(frozen=True, slots=True)

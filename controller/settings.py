@@ -41,6 +41,8 @@ class ControllerSettings(BaseSettings):
     """How often a store that is as it should be is looked at for drift."""
     local_run_dir: Path | None = None
     """Files of stores on this machine (cluster kind ``local``); default: ``clusters`` in ``data_dir``."""
+    epcis_authority: str = "urn:storefleet"
+    """Absolute URI of the retailer, without a trailing slash, under which EPCIS names places."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("mqtt_url")

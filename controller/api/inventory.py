@@ -1,20 +1,26 @@
 """What stands on the shelves, and the events that said so."""
 
-from typing import Annotated
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AwareDatetime
 
 from controller.api.guard import Guard
 from controller.api.listing import Listing, Paging
 from controller.api.views import ChangeView, EventView, ZoneView
 from controller.domain.event_log import EventFilter
+from controller.epcis import render
 from controller.errors import NotFoundError
 from controller.ports import Transactions
 
 
-def build_router(transactions: Transactions, guard: Guard) -> APIRouter:
+def build_router(
+    transactions: Transactions, guard: Guard, clock: Callable[[], datetime], epcis_authority: str
+) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["inventory"], dependencies=[Depends(guard.admin)])
 
     @router.get("/stock")
@@ -67,5 +73,24 @@ def build_router(transactions: Transactions, guard: Guard) -> APIRouter:
         with transactions.reading() as repositories:
             page = repositories.events.page(wanted, paging)
         return Listing[EventView].model_validate(page, from_attributes=True)
+
+    @router.get("/epcis/events")
+    def epcis_events(
+        response: Response,
+        paging: Paging,
+        store: str | None = None,
+        since: Annotated[AwareDatetime | None, Query(description="event time at or after")] = None,
+        until: Annotated[AwareDatetime | None, Query(description="event time before")] = None,
+    ) -> dict[str, Any]:
+        """Events as an EPCIS 2.0 document. Those without goods or GTIN are left out, so that a page may
+        hold fewer than ``limit``, even none; the following page is in the ``Link`` header."""
+        wanted = EventFilter(store=store, since=since, until=until)
+        rendered = render(transactions, wanted, paging, epcis_authority, clock())
+        if rendered.next_cursor is not None:
+            given: dict[str, object] = {"store": store, "since": since, "until": until}
+            given |= {"limit": paging.limit, "cursor": rendered.next_cursor}
+            query = urlencode({name: value for name, value in given.items() if value is not None})
+            response.headers["Link"] = f'</v1/epcis/events?{query}>; rel="next"'
+        return rendered.document
 
     return router

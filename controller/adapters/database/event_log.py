@@ -1,6 +1,6 @@
 """The event log: append only, except for the mark of a retraction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -54,6 +54,13 @@ class Events:
                 self._connection.execute(statement, values)
                 done = [row.event_id for row in early]
                 self._connection.execute(delete(retractions).where(retractions.c.event_id.in_(done)))
+
+    def get(self, ids: Iterable[UUID]) -> dict[UUID, StoredEvent]:
+        found: dict[UUID, StoredEvent] = {}
+        for chunk in chunks(set(ids)):
+            rows = self._connection.execute(select(events).where(events.c.event_id.in_(chunk)))
+            found.update((row.event_id, _event(row)) for row in rows)
+        return found
 
     def page(self, wanted: EventFilter, request: PageRequest) -> Page[StoredEvent]:
         query = select(events)
