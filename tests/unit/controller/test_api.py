@@ -46,7 +46,7 @@ class Api:
         routers = [
             health.build_router(self, lambda: self.status, self.clock),
             fleet.build_router(self, guard, self.clock),
-            inventory.build_router(self, guard),
+            inventory.build_router(self, guard, self.clock, "https://shop.example"),
             journal.build_router(self, guard),
             _echo(),
         ]
@@ -275,6 +275,36 @@ def test_stock_is_what_the_newest_event_said(shelves: Api) -> None:
     assert zones["zone-1"]["level"] == "out_of_stock"
     assert zones["zone-2"]["level"] == "stocked"
     assert shelves.admin.get("/v1/stock/berlin-01/nothing/history").status_code == 404
+
+
+def test_events_are_rendered_as_epcis_with_a_link_to_the_next_page(
+    api: Api, device: Any, now: datetime
+) -> None:
+    api.admin.post("/v1/stores", json={"name": "berlin-01", "config": CONFIG})
+    wrong = device.event(1, "low_stock", data={"level": "low", "facings": 1})
+    events = [
+        wrong,
+        device.event(2, "picked", data={"quantity": 2}),
+        device.event(3, "status_changed"),
+        device.event(4, "retracted", data={"retracts": str(wrong.id)}),
+        device.event(5, data={"sku": "unlisted"}),
+    ]
+    ingest_batch(api.database, [device.sent(event) for event in events], now)
+    whole = api.admin.get("/v1/epcis/events", params={"store": "berlin-01"})
+    assert "Link" not in whole.headers
+    rendered = whole.json()["epcisBody"]["eventList"]
+    assert [(e["action"], e["quantityList"][0]["quantity"]) for e in rendered] == [
+        ("OBSERVE", 1), ("DELETE", 2), ("OBSERVE", 1),
+    ]  # fmt: skip
+    assert [e["eventID"] for e in rendered if "errorDeclaration" in e] == [f"urn:uuid:{wrong.id}"]
+    assert rendered[0]["bizLocation"]["id"] == "https://shop.example/stores/berlin-01/zones/zone-1"
+    joined: list[Any] = []
+    url: str | None = "/v1/epcis/events?limit=2"
+    while url:
+        page = api.admin.get(url)
+        joined += page.json()["epcisBody"]["eventList"]
+        url = page.links.get("next", {}).get("url")
+    assert joined == rendered
 
 
 def test_refused_messages_and_gaps_are_listed(berlin: Api, device: Any, now: datetime) -> None:
