@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from agent.errors import PermanentError, TransientError
+from agent.errors import AgentError, PermanentError, TransientError
 from contract.errors import ConfigError, Problem
 from contract.store_config import load_store_config
 from contract.workload import Env
@@ -22,8 +22,6 @@ app = typer.Typer(help="The in-store agent: reads cameras, reports inventory eve
 
 def register(root: typer.Typer) -> None:
     """Add the agent's commands to the ``storefleet`` command line."""
-    from agent.try_source import try_command
-
     root.add_typer(app, name="agent")
     root.command("try")(try_command)
 
@@ -108,6 +106,42 @@ def check_config(
         if not problems:
             typer.echo(f"{file}: no problems")
     raise typer.Exit(1 if problems else 0)
+
+
+def try_command(
+    source: Annotated[
+        str, typer.Argument(help="RTSP or HTTP URL, a webcam's index such as 0, or a video file.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="Your own exported model; default: the shipped one.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Store configuration with the camera's zones.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write annotated frames: .mp4 or .avi for a video, else a directory.")
+    ] = None,
+    write_config: Annotated[
+        Path | None, typer.Option(help="Write a first configuration with the proposed zones.")
+    ] = None,
+    duration: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to run; 0: until Ctrl-C or the end.")
+    ] = 0.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line instead of a live view.")
+    ] = False,
+) -> None:
+    """Try the agent on your own camera: detections and events live in the terminal.
+
+    Example: storefleet try rtsp://viewer:PASSWORD@10.0.4.11/stream --write-config store.yaml
+    """
+    from agent import cli_run
+    from agent.try_source import Request
+
+    request = Request(source, model, config, save, write_config, duration, as_json)
+    try:
+        cli_run.try_source(request)
+    except (AgentError, ConfigError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def _problems_of(file: Path, model: Path | None) -> tuple[Problem, ...]:

@@ -1,4 +1,4 @@
-"""Builds the adapters of ``agent run`` and ``agent fetch`` from settings; nothing else does."""
+"""Builds the adapters of ``agent run``, ``agent fetch`` and ``try``; nothing else does."""
 
 import functools
 import importlib.metadata
@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
+from rich.console import Console
+
 from agent.adapters.health_file import write_health
 from agent.adapters.ids import new_event_id
+from agent.adapters.memory import MemoryOutbox
 from agent.adapters.model_cache import ModelCache, read_manifest
 from agent.adapters.model_file import open_detector
 from agent.adapters.mqtt import MqttAddress, MqttBroker, Will
 from agent.adapters.node_lock import NodeLock
+from agent.adapters.opencv.annotate import AnnotatedWriter, annotate
 from agent.adapters.opencv.inspect import CvInspector
 from agent.adapters.opencv.source import CameraSource
 from agent.adapters.outbox import SqliteOutbox
@@ -24,6 +28,8 @@ from agent.errors import PermanentError, TransientError
 from agent.ports import Detector
 from agent.runtime import Parts, Runtime
 from agent.settings import FetchSettings, RunSettings, read_secret
+from agent.try_source import Parts as TrialParts
+from agent.try_source import Request, Trial
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +97,22 @@ def fetch(settings: FetchSettings) -> Path:
             time.sleep(error.retry_after)
         else:
             return path
+
+
+def try_source(request: Request) -> None:
+    """Run ``storefleet try`` until it ends or Ctrl-C. Raises ``AgentError``, ``ConfigError``."""
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    parts = TrialParts(
+        open_detector=open_detector,
+        open_source=lambda url, fps: CameraSource(url, fps, loop=False),
+        make_inspector=CvInspector,
+        make_outbox=lambda origin: MemoryOutbox(origin, clock=time.time, new_id=new_event_id),
+        new_id=new_event_id,
+        open_writer=AnnotatedWriter,
+        annotate=lambda image, detections, caption: annotate(image, detections, caption=caption),
+    )
+    Trial(request, parts, Console(), stop).run()
 
 
 def agent_version() -> str:

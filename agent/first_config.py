@@ -15,7 +15,7 @@ _SECRET_PARAMETER = re.compile(r"(?i)([?&](?:pass(?:word|wd)?|pwd|token|auth|key
 
 HEADER = """\
 # Written by `storefleet try`: zones as proposed from what the camera saw. Check before use:
-# - capacity is the number of facings seen, which is right only if the shelf was full;
+# - capacity is what fits between the outermost facings seen, too small if those at the ends were gone;
 # - GTINs are placeholders from the range for use within a company (GS1 prefix 2); put in the real ones.
 """
 VARIABLE_HINT = "# - the camera's password is read from the environment variable CAMERA_PASSWORD.\n"
@@ -62,7 +62,7 @@ def first_config(
                 id=f"{_name(zone.sku)}-{counts[zone.sku]}",
                 camera="camera-1",
                 sku=zone.sku,
-                capacity=zone.facings,
+                capacity=zone.capacity,
                 polygon=((left, top), (right, top), (right, bottom), (left, bottom)),
             )
         )

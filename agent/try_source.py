@@ -6,26 +6,28 @@ Without a configuration it first watches for a few seconds and proposes zones fr
 import importlib.resources
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Protocol
+from uuid import UUID
 
-import typer
 from rich.console import Console
 from rich.live import Live
 
+from agent.camera_url import redact
 from agent.domain.detection import Detection
 from agent.domain.model_fit import missing_classes
 from agent.domain.propose import propose_zones
-from agent.errors import AgentError, CameraError, ModelError, PermanentError
-from agent.ports import Detector, Frame, Image
+from agent.envelope import Origin
+from agent.errors import CameraError, ModelError, PermanentError
+from agent.first_config import camera_url, first_config, to_text
+from agent.pipeline import Pipeline
+from agent.ports import Detector, Frame, FrameSource, Image, Inspector, Outbox
 from agent.try_screen import Screen, event_line, zone_rows
-from contract.errors import ConfigError
 from contract.store_config import Camera, StoreConfig, load_store_config
 
 LEARN_FRAMES = 12
@@ -34,40 +36,34 @@ LEARN_S = 4.0
 FIRST_FRAME_S = 15.0
 TURN_S = 0.01
 
-Show = Callable[[], None]
+
+class Writer(Protocol):
+    """Takes annotated frames."""
+
+    def write(self, image: Image) -> None: ...
+
+    def close(self) -> None: ...
 
 
-def try_command(
-    source: Annotated[
-        str, typer.Argument(help="RTSP or HTTP URL, a webcam's index such as 0, or a video file.")
-    ],
-    model: Annotated[
-        Path | None, typer.Option(help="Your own exported model; default: the shipped one.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Store configuration with the camera's zones.")] = None,
-    save: Annotated[
-        Path | None, typer.Option(help="Write annotated frames: .mp4 or .avi for a video, else a directory.")
-    ] = None,
-    write_config: Annotated[
-        Path | None, typer.Option(help="Write a first configuration with the proposed zones.")
-    ] = None,
-    duration: Annotated[
-        float, typer.Option(min=0.0, help="Seconds to run; 0: until Ctrl-C or the end.")
-    ] = 0.0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line instead of a live view.")
-    ] = False,
-) -> None:
-    """Try the agent on your own camera: detections and events live in the terminal.
+class OneTimeSource(FrameSource, Protocol):
+    @property
+    def ended(self) -> bool:
+        """True when a file has been played to its end."""
 
-    Example: storefleet try rtsp://viewer:PASSWORD@10.0.4.11/stream --write-config store.yaml
-    """
-    request = Request(source, model, config, save, write_config, duration, as_json)
-    try:
-        _Trial(request, Console()).run()
-    except (AgentError, ConfigError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The adapters of a trial; the composition root fills it."""
+
+    open_detector: Callable[[Path], Detector]
+    open_source: Callable[[str, float], OneTimeSource]
+    """Of a URL and the frames a second wanted."""
+    make_inspector: Callable[[], Inspector]
+    make_outbox: Callable[[Origin], Outbox]
+    new_id: Callable[[], UUID]
+    open_writer: Callable[[Path, float], Writer]
+    """Of a path and the frames a second."""
+    annotate: Callable[[Image, Sequence[Detection], str], Image]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +77,36 @@ class Request:
     as_json: bool
 
 
-class _Trial:
-    """One run of the command; the adapters are built here, as this is a program of its own."""
+class Trial:
+    """One run of the command, until the time, the file or the user ends it."""
 
-    def __init__(self, request: Request, console: Console) -> None:
-        from agent.camera_url import redact
-        from agent.first_config import camera_url
-
+    def __init__(self, request: Request, parts: Parts, console: Console, stop: threading.Event) -> None:
         self._request = request
+        self._parts = parts
         self._console = console
         self._url = camera_url(request.source)
         self._screen = Screen(f"storefleet try {redact(request.source)}")
         self._end = time.monotonic() + request.duration if request.duration else float("inf")
         self._last_frame = 0
-        self._stop = threading.Event()
+        self._stop = stop
 
     def run(self) -> None:
-        """Until the time, the file or the user ends it. Raises ``AgentError`` or ``ConfigError``."""
-        from agent.adapters.model_file import open_detector
-        from agent.adapters.opencv.annotate import AnnotatedWriter
-        from agent.adapters.opencv.source import CameraSource
-
+        """Raises ``AgentError`` or ``ConfigError``."""
         request = self._request
         config = load_config(request.config, self._url) if request.config else None
-        detector = open_detector(request.model or shipped_model())
+        detector = self._parts.open_detector(request.model or shipped_model())
         if config:
             refuse_misfit(detector, config)
         fps = config.cameras[0].fps if config else Camera.model_fields["fps"].default
         with ExitStack() as stack:
-            self._source = CameraSource(self._url, fps, loop=False)
+            self._source = self._parts.open_source(self._url, fps)
             stack.callback(self._source.close)
-            self._writer = stack.enter_context(AnnotatedWriter(request.save, fps)) if request.save else None
+            self._writer = self._parts.open_writer(request.save, fps) if request.save else None
+            if self._writer:
+                stack.callback(self._writer.close)
             self._live: Live | None = None
             if not request.as_json:
                 self._live = stack.enter_context(Live(console=self._console, refresh_per_second=5))
-            signal.signal(signal.SIGINT, lambda *_: self._stop.set())
             first = self._first_frame()
             config = config or self._propose(detector, first)
             self._watch(config, detector)
@@ -136,8 +127,6 @@ class _Trial:
 
     def _propose(self, detector: Detector, first: Frame) -> StoreConfig:
         """A configuration from the first seconds; also written to the file that was asked for."""
-        from agent.first_config import first_config, to_text
-
         seen: list[Sequence[Detection]] = []
         started = time.monotonic()
         while time.monotonic() - started < LEARN_S or len(seen) < LEARN_FRAMES:
@@ -163,18 +152,15 @@ class _Trial:
         return config
 
     def _watch(self, config: StoreConfig, detector: Detector) -> None:
-        from agent.adapters.ids import new_event_id
-        from agent.adapters.memory import MemoryOutbox
-        from agent.adapters.opencv.inspect import CvInspector
-        from agent.envelope import Origin
-        from agent.pipeline import Pipeline
-
         camera = config.cameras[0]
         info = detector.info
         origin = Origin(config.store, "trial", info.version, info.digest)
-        outbox = MemoryOutbox(origin, clock=time.time, new_id=new_event_id)
         pipeline = Pipeline(
-            config, detector, outbox, make_inspector=lambda camera: CvInspector(), new_id=new_event_id
+            config,
+            detector,
+            self._parts.make_outbox(origin),
+            make_inspector=lambda camera: self._parts.make_inspector(),
+            new_id=self._parts.new_id,
         )
         report = pipeline.reports[0]
         quiet_since = time.monotonic()
@@ -219,9 +205,7 @@ class _Trial:
 
     def _save(self, image: Image, detections: Sequence[Detection], caption: str) -> None:
         if self._writer:
-            from agent.adapters.opencv.annotate import annotate
-
-            self._writer.write(annotate(image, detections, caption=caption))
+            self._writer.write(self._parts.annotate(image, detections, caption))
 
     def _show_waiting(self, text: str) -> None:
         if self._live:
@@ -229,7 +213,8 @@ class _Trial:
 
     def _tell(self, line: dict[str, object]) -> None:
         if self._request.as_json:
-            typer.echo(json.dumps(line, default=str))
+            self._console.file.write(json.dumps(line, default=str) + "\n")
+            self._console.file.flush()
 
 
 def load_config(path: Path, url: str) -> StoreConfig:
@@ -261,9 +246,13 @@ def refuse_misfit(detector: Detector, config: StoreConfig) -> None:
 
 def shipped_model() -> Path:
     """Where the model that comes with Storefleet lies. Raises ``ModelError``."""
-    path = Path(str(importlib.resources.files("shipped_model") / "shelf.zip"))
+    advice = "the shipped model is not installed; give your own exported one with --model"
+    try:
+        path = Path(str(importlib.resources.files("shipped_model") / "shelf.zip"))
+    except ModuleNotFoundError as error:
+        raise ModelError(advice) from error
     if not path.is_file():
-        raise ModelError("the shipped model is not installed; give your own exported one with --model")
+        raise ModelError(advice)
     return path
 
 

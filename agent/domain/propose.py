@@ -5,6 +5,7 @@ else between them, are a zone; its outline leaves half of the room to each neigh
 wobbles still falls into its own zone.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,8 +18,10 @@ SAME_BOX_OVERLAP = 0.5
 """Intersection over union from which boxes in two frames are one item."""
 SAME_ROW = 0.5
 """Two boxes stand on one shelf when they share this much of the smaller one's height."""
-MAX_GAP = 1.2
-"""Facings of a zone stand at most this many widths apart: an empty place between two may be a gap."""
+MAX_GAP = 2.8
+"""Facings of a zone stand at most this many widths apart: one or two may be missing in between."""
+MAX_PITCH = 1.25
+"""Facings of a full shelf stand at most this many widths from one's left side to the next's."""
 MARGIN = 0.25
 """Room around the outermost boxes, in box widths and heights, where no neighbour needs it."""
 
@@ -27,7 +30,9 @@ MARGIN = 0.25
 class ProposedZone:
     sku: str
     facings: int
-    """Seen now; the best guess at the capacity."""
+    """Seen now."""
+    capacity: int
+    """Facings that would fit between the outermost ones seen."""
     box: Box
     """Left, top, right, bottom in pixels of the frame."""
 
@@ -49,7 +54,7 @@ def propose_zones(frames: Sequence[Sequence[Detection]], frame_size: tuple[int, 
     for i, group in enumerate(groups):
         others = [box for j, box in enumerate(boxes) if j != i]
         box = _with_margin(group, boxes[i], others, frame_size)
-        zones.append(ProposedZone(group[0].label, len(group), box))
+        zones.append(ProposedZone(group[0].label, len(group), _capacity(group), box))
     return sorted(zones, key=lambda zone: (round(zone.box[1] / 40), zone.box[0]))
 
 
@@ -131,6 +136,14 @@ def _middle(box: Box) -> float:
 def _around(boxes: Sequence[Box]) -> Box:
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _capacity(group: Sequence[_Item]) -> int:
+    lefts = [item.box[0] for item in group]
+    width = sum(item.box[2] - item.box[0] for item in group) / len(group)
+    steps = [b - a for a, b in itertools.pairwise(lefts) if b - a > width / 2]
+    pitch = min([MAX_PITCH * width, *steps])
+    return max(len(group), round((lefts[-1] - lefts[0]) / pitch) + 1)
 
 
 def _with_margin(group: Sequence[_Item], box: Box, others: Sequence[Box], frame_size: tuple[int, int]) -> Box:

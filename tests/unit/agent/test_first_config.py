@@ -57,9 +57,9 @@ def test_passwords_become_references(url: str, expected: str) -> None:
 
 def test_written_file_loads_and_says_the_same() -> None:
     proposed = [
-        ProposedZone("cola-can", 6, (10.04, 20.0, 300.0, 120.0)),
-        ProposedZone("tea_box.v2", 3, (310.0, 20.0, 600.0, 120.0)),
-        ProposedZone("cola-can", 4, (10.0, 200.0, 300.0, 300.0)),
+        ProposedZone("cola-can", 5, 6, (10.04, 20.0, 300.0, 120.0)),
+        ProposedZone("tea_box.v2", 3, 3, (310.0, 20.0, 600.0, 120.0)),
+        ProposedZone("cola-can", 4, 4, (10.0, 200.0, 300.0, 300.0)),
     ]
     config = first_config("rtsp://viewer:s3cr3t@10.0.0.1/x", (1280, 720), proposed)
     text = to_text(config)

@@ -63,6 +63,14 @@ def test_overlooked_and_flickering_detections_do_not_matter() -> None:
     assert summary(frames) == [("cola", 4)]
 
 
+@pytest.mark.parametrize(
+    ("missing", "capacity"), [((), 5), ((2,), 5), ((1, 3), 5), ((2, 3), 5), ((0,), 4), ((0, 1, 2), 2)]
+)
+def test_missing_facings_count_for_the_capacity(missing: tuple[int, ...], capacity: int) -> None:
+    shelf = [item for i, item in enumerate(row("cola", 100, 100, 5)) if i not in missing]
+    assert max(zone.capacity for zone in propose_zones(frames_of(shelf), SIZE)) == capacity
+
+
 def test_people_are_no_stock() -> None:
     assert summary(frames_of(row("person", 100, 100, 2))) == []
 
