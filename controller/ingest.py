@@ -131,7 +131,7 @@ class Ingest:
 
     def _look_after(self, stop: threading.Event) -> None:
         now = self._clock()
-        if now - self._swept_at < SWEEP_EVERY or stop.is_set():
+        if abs(now - self._swept_at) < SWEEP_EVERY or stop.is_set():  # abs: the clock may be set back
             return
         self._swept_at = now
         try:
@@ -140,7 +140,7 @@ class Ingest:
                 self._ask_everyone(now)
                 self._sessions_lost = lost
             self._ask_stalled(now)
-            if now - self._trimmed_at >= TRIM_EVERY:
+            if abs(now - self._trimmed_at) >= TRIM_EVERY:
                 self._trimmed_at = now
                 with self._transactions.writing() as repositories:
                     repositories.dead_letters.trim(DEAD_LETTERS_KEPT)
@@ -163,7 +163,7 @@ class Ingest:
                 return
 
     def _ask_stalled(self, now: datetime) -> None:
-        self._asked = {key: at for key, at in self._asked.items() if now - at < STALLED_AFTER}
+        self._asked = {key: at for key, at in self._asked.items() if abs(now - at) < STALLED_AFTER}
         with self._transactions.reading() as repositories:
             stalled = repositories.streams.stalled(now - STALLED_AFTER, now - SEEN_WITHIN, MAX_LIMIT)
         for stream in stalled:

@@ -81,6 +81,7 @@ class MqttFleetBus:
         self._client.reconnect_delay_set(min_delay=1, max_delay=10)
         self._client.max_inflight_messages_set(1000)
         self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
@@ -149,6 +150,20 @@ class MqttFleetBus:
         kept = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         client.subscribe([(topic, kept) for topic in FLEET_SUBSCRIPTIONS])
 
+    def _on_subscribe(
+        self,
+        _client: mqtt.Client,
+        _userdata: Any,
+        _message_id: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        refused = [
+            topic for topic, reason in zip(FLEET_SUBSCRIPTIONS, reasons, strict=False) if reason.is_failure
+        ]
+        if refused:
+            self._note(error=f"the broker's access list refuses the subscription to {', '.join(refused)}")
+
     def _on_connect_fail(self, _client: mqtt.Client, _userdata: Any) -> None:
         self._note(connected=False, error=f"no MQTT broker answers at {self._host}:{self._port}")
 
@@ -160,9 +175,10 @@ class MqttFleetBus:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._note(
-            connected=False, error=f"disconnected from the broker: {reason}" if reason.is_failure else ""
-        )
+        self._connection += 1  # so that nothing is acknowledged on the next connection by mistake
+        if self._status.connected:  # else the broker's refusal is the better reason
+            detail = f"disconnected from the broker: {reason}" if reason.is_failure else ""
+            self._note(connected=False, error=detail)
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         receipt = _Receipt(self._connection, message.mid, message.qos)

@@ -60,7 +60,7 @@ def build_router(
             problems.append(str(error))
         database = not problems
         status = ingest()
-        if not status.bus.connected:
+        if status.bus.error or not status.bus.connected:
             problems.append(status.bus.error or "not connected to the MQTT broker yet")
         lag = (clock() - status.waiting_since).total_seconds() if status.waiting_since else 0.0
         if lag > MAX_LAG_S:

@@ -112,7 +112,8 @@ def liveness(device: Device, now: datetime) -> Liveness:
     """Whether the device is alive at ``now``: said so, and heard of within three heartbeats."""
     if device.status != "online":
         return Liveness(False, device.status_reason or "said goodbye or its connection broke")
-    silent_s = (now - device.last_seen).total_seconds()
+    # A time in the future means that the centre's clock was set back; a live device soon corrects it.
+    silent_s = abs((now - device.last_seen).total_seconds())
     allowed_s = MISSED_HEARTBEATS * device.heartbeat_interval_s
     if silent_s > allowed_s:
         return Liveness(False, f"no heartbeat for {silent_s:.0f} s (allowed: {allowed_s:.0f} s)")
@@ -124,7 +125,7 @@ def seen(device: Device | None, store: str, name: str, now: datetime, fresh: boo
     the broker may have kept for days."""
     if device is None:
         return Device(store, name, first_seen=now, last_seen=now)
-    return replace(device, last_seen=now) if fresh and now > device.last_seen else device
+    return replace(device, last_seen=now) if fresh and now != device.last_seen else device
 
 
 def apply_state(device: Device, state: DeviceState) -> Device:

@@ -21,6 +21,7 @@ from sqlalchemy.exc import (
     OperationalError,
     SQLAlchemyError,
 )
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from controller.adapters.database.repositories import TransactionRepositories
 from controller.errors import ConflictError, PermanentError, TransientError
@@ -125,9 +126,11 @@ def translated(url: URL) -> Iterator[None]:
         if error.connection_invalidated:
             raise TransientError(f"the connection to database {name} broke") from error
         raise PermanentError(f"the database refused a value: {_first_line(error.orig)}") from error
+    except PoolTimeoutError as error:
+        raise TransientError(f"all connections to database {name} are in use") from error
+    except (OverflowError, UnicodeEncodeError) as error:  # from the driver, before the database sees it
+        raise PermanentError(f"the database cannot hold a value: {_first_line(error)}") from error
     except SQLAlchemyError as error:
-        if isinstance(error.__cause__, OSError) or "QueuePool limit" in str(error):
-            raise TransientError(f"database {name} is busy: {_first_line(error)}") from error
         raise PermanentError(f"the database could not do this: {_first_line(error)}") from error
 
 
