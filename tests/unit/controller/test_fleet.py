@@ -49,6 +49,15 @@ def test_three_missed_heartbeats_mean_offline(
     assert online or "no heartbeat for 6 s" in verdict.reason
 
 
+def test_a_centre_whose_clock_was_set_back_does_not_take_the_dead_for_alive(
+    blank: Device, device: Any, now: datetime
+) -> None:
+    alive = apply_telemetry(apply_state(blank, device.birth()), device.heartbeat(), now)
+    back = now - timedelta(hours=1)
+    assert not liveness(alive, back).online
+    assert liveness(seen(alive, "berlin-01", "node-1", back, fresh=True), back).online
+
+
 def test_a_heartbeat_after_the_will_brings_the_device_back(blank: Device, device: Any, now: datetime) -> None:
     dead = apply_state(blank, device.birth(status="offline"))
     assert liveness(apply_telemetry(dead, device.heartbeat(), now), now).online

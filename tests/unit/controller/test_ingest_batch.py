@@ -15,6 +15,7 @@ from controller.domain.event_log import EventFilter
 from controller.domain.fleet import Store
 from controller.domain.page import MAX_LIMIT, PageRequest
 from controller.domain.sequence import StreamKey
+from controller.errors import TransientError
 from controller.ingest_batch import ingest_batch
 from controller.ports import Received
 
@@ -214,6 +215,20 @@ def test_events_that_the_device_no_longer_has_are_reported_lost_and_block_nothin
     with database.reading() as repositories:
         (gap,) = repositories.streams.page_gaps(None, False, ALL).items
     assert (gap.first, gap.last, gap.lost, gap.closed_at) == (1, 10, True, later)
+
+
+def test_a_full_disk_stores_nothing_and_is_over_when_there_is_room(
+    database: Database, device: Any, now: datetime
+) -> None:
+    batch = [device.sent(device.event(n)) for n in range(1, 300)]
+    with database.connection(writing=True) as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 90")
+    with pytest.raises(TransientError, match="full"):
+        ingest_batch(database, batch, now)
+    assert sequences(database) == []
+    with database.connection(writing=True) as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+    assert ingest_batch(database, batch, now).stored == 299
 
 
 def test_trimming_spares_dead_letters_that_hold_the_only_copy(
