@@ -80,7 +80,7 @@ class Reconciler:
         transactions: Transactions,
         cluster_of: Callable[[Store], Cluster],
         fleet: WorkloadSettings,
-        trusted_pem: Callable[[], str],
+        trusted_pem: Callable[[], bytes],
         clock: Callable[[], datetime],
         chance: Callable[[], float],
         tempo: Tempo = Tempo(),
@@ -199,7 +199,7 @@ class Reconciler:
             store = repositories.stores.get(deployment.store)
             if store is None:
                 raise PermanentError(f"store {deployment.store} is gone")
-            workload = workload_of(repositories, deployment, self._fleet, self._trusted_pem())
+            workload = workload_of(repositories, deployment, self._fleet, self._trusted_pem().decode())
         return self._cluster_of(store), workload
 
     def _decide(self, desired: Desired, observed: Observed | Unreachable, attempts: Attempts) -> Decision:
