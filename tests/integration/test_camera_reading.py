@@ -42,6 +42,14 @@ def frame_within(seconds: float, source: CameraSource, after: int = 0) -> Frame:
     return frame
 
 
+def says(source: CameraSource, text: str) -> Callable[[], bool]:
+    return lambda: text in source.health().error
+
+
+def has_other_worker(source: CameraSource, pid: int) -> Callable[[], bool]:
+    return lambda: source.worker_pid not in (pid, None)
+
+
 def value_of(frame: Frame) -> int:
     """The number that ``numbered`` painted into a picture: 6 bits as black and white bars."""
     bars = frame.image[frame.image.shape[0] // 2].mean(axis=1).reshape(8, -1).mean(axis=1) > 127
@@ -282,7 +290,7 @@ def test_a_camera_that_never_answers_delays_no_other(camera: Camera, open_camera
             ages.append(time.time() - frame.captured_at)
         assert max(ages) < 0.5
         for source in hung:
-            within(8, lambda: "does not answer" in source.health().error, "the hung camera's error")
+            within(8, says(source, "does not answer"), "the hung camera's error")
         started = time.monotonic()
         for source in hung:
             source.close()
@@ -298,7 +306,7 @@ def test_a_worker_that_hangs_is_killed_and_one_that_crashes_is_replaced(
         pid = source.worker_pid
         assert pid
         os.kill(pid, fault)
-        within(5, lambda: source.worker_pid not in (pid, None), f"another worker after {fault.name}")
+        within(5, has_other_worker(source, pid), f"another worker after {fault.name}")
         number = frame_within(6, source, number).number
         assert not psutil.pid_exists(pid)
 

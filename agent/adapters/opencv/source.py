@@ -237,8 +237,12 @@ class CameraSource:
                 return _Failure(explain(complaints, "the camera ended the stream"))
         if self._address.kind == "device":
             return _Failure(f"webcam {self._address.target} cannot be opened: not there, or in use")
+        if self._address.kind == "file":
+            return _Failure(explain(complaints, f"{self._address.shown} is not a video that can be decoded"))
         return _Failure(
-            explain(complaints, "cannot be opened: what it sends is not a video that can be decoded")
+            explain(
+                complaints, "the connection ended before a picture came; check that the URL is of a video"
+            )
         )
 
     def _reading(self, now: float, count: int, complaints: list[str]) -> None:

@@ -30,6 +30,7 @@ _TEARDOWN_S = 0.7
 """Time to say goodbye to the camera after the agent closed the pipe; some cameras count sessions."""
 _CAUGHT_UP_S = 0.001
 """A read that waited longer than this for the network found no backlog of older frames."""
+_AT_THE_LIMIT_S = 0.1
 # ``fpsprobesize;0``: not waiting for twenty frames to learn the frame rate opens a stream seconds sooner.
 _OPTIONS = {
     "rtsp": "rtsp_transport;tcp|fflags;nobuffer|fpsprobesize;0"
@@ -145,6 +146,7 @@ def _read_frames(
     schedule = Schedule(request.fps)
     jpeg = request.kind in {"http", "rtsp"} and _passes_jpegs_through(capture)
     pace = _FilePace(capture.get(cv2.CAP_PROP_FPS)) if request.kind == "file" else None
+    previous: float | None = None
     while not closing.is_set():
         started, worked = time.monotonic(), time.thread_time()
         if not capture.grab():
@@ -155,11 +157,18 @@ def _read_frames(
             silent_s = time.monotonic() - started
             reason = "ended" if pace and pace.frames else "silent" if silent_s > 1.0 else "lost"
             return reports.send("failed", reason=reason, silent_s=round(silent_s, 1))
-        waited = time.monotonic() - started - (time.thread_time() - worked)
+        silent_s = time.monotonic() - started
+        if not pace and silent_s > request.read_timeout_s - _AT_THE_LIMIT_S:
+            # The time limit ended the stream, and the decoder let go of the picture that it still held.
+            return reports.send("failed", reason="silent", silent_s=round(silent_s, 1))
+        waited = silent_s - (time.thread_time() - worked)
         if pace:
             pace.wait(closing)
         now = time.time()
-        frames.count_read(now)
+        # FFmpeg knows that a live picture is complete when the next one begins: this one arrived about when
+        # the last one was given out. From a camera that stutters it is that much older.
+        arrived, previous = (now if pace or previous is None else previous), now
+        frames.count_read(arrived)
         if not schedule.wants(now, caught_up=pace is not None or waited > _CAUGHT_UP_S):
             continue
         image = _retrieve(capture, jpeg)
@@ -173,7 +182,7 @@ def _read_frames(
         if (width, height) != size:
             size = (width, height)
             reports.send("size", width=width, height=height)
-        frames.publish(image, now)
+        frames.publish(image, arrived)
     return None
 
 
