@@ -240,9 +240,7 @@ class CameraSource:
         if self._address.kind == "file":
             return _Failure(explain(complaints, f"{self._address.shown} is not a video that can be decoded"))
         return _Failure(
-            explain(
-                complaints, "the connection ended before a picture came; check that the URL is of a video"
-            )
+            explain(complaints, "the connection ended before a picture came; check the path of the URL")
         )
 
     def _reading(self, now: float, count: int, complaints: list[str]) -> None:
