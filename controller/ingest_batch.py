@@ -113,6 +113,7 @@ class _Batch:
         devices = _mark_ahead(devices, streams, heartbeats, self._now)
 
         self._db.fleet.save(_changed(before, devices), _changed(cameras_before, cameras))
+        self._forget_cameras(before, accepted)
         self._db.handovers.save(self._handovers)
         added = self._db.events.add(events, self._now)
         fresh = [event for event in events if event.id in added.new]
@@ -172,6 +173,16 @@ class _Batch:
                     )
                 self._handovers += fleet.handovers_of(*place, item.body)
         return cameras
+
+    def _forget_cameras(self, before: dict[DeviceKey, Device], items: Iterable[Decoded]) -> None:
+        """Cameras that are no longer configured, when a heartbeat tells of a new configuration."""
+        for item in items:
+            if not isinstance(item.body, Telemetry) or not item.body.cameras:
+                continue
+            known = before.get((item.store, item.device))
+            if known is not None and known.config_digest != item.body.config_digest:
+                names = [figures.camera for figures in item.body.cameras]
+                self._db.fleet.keep_cameras((item.store, item.device), names)
 
     def _fold_streams(
         self,

@@ -66,6 +66,9 @@ class FleetRepository(Protocol):
     def save(self, devices: Iterable[Device], cameras: Iterable[Camera]) -> None:
         """Insert or replace."""
 
+    def keep_cameras(self, key: DeviceKey, names: Iterable[str]) -> None:
+        """Forget the device's other cameras."""
+
     def of_stores(self, stores: Iterable[str]) -> tuple[list[Device], list[Camera]]:
         """Everything in these stores, by name."""
 
@@ -82,6 +85,9 @@ class StockRepository(Protocol):
     def zones(self, keys: Iterable[ZoneKey]) -> dict[ZoneKey, ZoneStock]: ...
 
     def save(self, zones: Iterable[ZoneStock], changes: Iterable[StockChange]) -> None: ...
+
+    def keep_zones(self, store: str, names: Iterable[str]) -> None:
+        """Forget the current stock of the store's other zones; their history stays."""
 
     def page(self, store: str | None, request: PageRequest) -> Page[ZoneStock]: ...
 

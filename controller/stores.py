@@ -79,6 +79,7 @@ def _put(
 ) -> StoreConfigVersion:
     version = StoreConfigVersion(config.store, config.digest, config_yaml, actor, now)
     repositories.configs.put(version)
+    repositories.stock.keep_zones(config.store, [zone.id for zone in config.zones])
     repositories.audit.add(AuditEntry(now, actor, "store.config", config.store, {"digest": config.digest}))
     return version
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, delete, select
 
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, key_in, page, upsert
 from controller.adapters.database.tables import camera_handovers, cameras, devices
@@ -36,6 +36,14 @@ class Fleet:
     def save(self, devices_: Iterable[Device], cameras_: Iterable[Camera]) -> None:
         upsert(self._connection, devices, [as_dict(device) for device in devices_])
         upsert(self._connection, cameras, [as_dict(camera) for camera in cameras_])
+
+    def keep_cameras(self, key: DeviceKey, names: Iterable[str]) -> None:
+        store, device = key
+        self._connection.execute(
+            delete(cameras).where(
+                cameras.c.store == store, cameras.c.device == device, cameras.c.camera.not_in(list(names))
+            )
+        )
 
     def of_stores(self, stores: Iterable[str]) -> tuple[list[Device], list[Camera]]:
         found: tuple[list[Device], list[Camera]] = ([], [])

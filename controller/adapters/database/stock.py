@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select
 
 from contract.names import StockLevel
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, key_in, page, upsert
@@ -36,6 +36,11 @@ class Stock:
             self._connection.execute(
                 insert_for(self._connection, stock_history).on_conflict_do_nothing(), rows
             )
+
+    def keep_zones(self, store: str, names: Iterable[str]) -> None:
+        known = set(self._connection.scalars(select(zones.c.zone).where(zones.c.store == store)))
+        for gone in chunks(known - set(names)):
+            self._connection.execute(delete(zones).where(zones.c.store == store, zones.c.zone.in_(gone)))
 
     def page(self, store: str | None, request: PageRequest) -> Page[ZoneStock]:
         query = select(zones) if store is None else select(zones).where(zones.c.store == store)
