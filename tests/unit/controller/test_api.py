@@ -270,6 +270,13 @@ def test_pages_join_to_the_whole(shelves: Api, path: str) -> None:
     assert joined == whole
 
 
+def test_a_zone_that_is_no_longer_configured_leaves_the_stock_but_not_the_events(shelves: Api) -> None:
+    answer = shelves.admin.put("/v1/stores/berlin-01/config", json={"yaml": CONFIG})
+    assert answer.status_code == 200
+    assert [zone["zone"] for zone in shelves.admin.get("/v1/stock").json()["items"]] == ["zone-1"]
+    assert len(shelves.admin.get("/v1/events", params={"zone": "zone-2"}).json()["items"]) == 3
+
+
 def test_stock_is_what_the_newest_event_said(shelves: Api) -> None:
     zones = {zone["zone"]: zone for zone in shelves.admin.get("/v1/stock").json()["items"]}
     assert zones["zone-1"]["level"] == "out_of_stock"

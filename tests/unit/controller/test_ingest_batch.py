@@ -231,6 +231,25 @@ def test_a_full_disk_stores_nothing_and_is_over_when_there_is_room(
     assert ingest_batch(database, batch, now).stored == 299
 
 
+def test_a_camera_that_is_no_longer_configured_is_forgotten(
+    database: Database, device: Any, now: datetime
+) -> None:
+    def beat(digit: str, *names: str) -> Received:
+        figures = [{"camera": name, "status": "online", "fps_read": 5, "fps_inferred": 5} for name in names]
+        told: Received = device.sent(device.heartbeat(config_digest="sha256:" + digit * 64, cameras=figures))
+        return told
+
+    def cameras() -> list[str]:
+        with database.reading() as repositories:
+            return [camera.camera for camera in repositories.fleet.of_stores(["berlin-01"])[1]]
+
+    ingest_batch(database, [beat("1", "cam-1", "cam-2")], now)
+    ingest_batch(database, [beat("1", "cam-1"), beat("1")], now)
+    assert cameras() == ["cam-1", "cam-2"], "the configuration is the same"
+    ingest_batch(database, [beat("2", "cam-2", "cam-3")], now)
+    assert cameras() == ["cam-2", "cam-3"]
+
+
 def test_trimming_spares_dead_letters_that_hold_the_only_copy(
     database: Database, device: Any, now: datetime
 ) -> None:
