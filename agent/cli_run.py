@@ -17,7 +17,7 @@ from agent.adapters.ids import new_event_id
 from agent.adapters.memory import MemoryOutbox
 from agent.adapters.model_cache import ModelCache, read_manifest
 from agent.adapters.model_file import open_detector
-from agent.adapters.mqtt import MqttAddress, MqttBroker, Will
+from agent.adapters.mqtt import MqttAddress, MqttBroker, Will, split_mqtt_url
 from agent.adapters.node_lock import NodeLock
 from agent.adapters.opencv.annotate import AnnotatedWriter, annotate
 from agent.adapters.opencv.inspect import CvInspector
@@ -39,6 +39,7 @@ def run(settings: RunSettings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    split_mqtt_url(settings.mqtt_url)  # Better now than when the node has been taken over.
     password = read_secret(settings.mqtt_password_file, "MQTT password")
     cache = ModelCache(settings.data_dir)
 

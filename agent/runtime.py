@@ -34,7 +34,7 @@ from contract.errors import Problem
 from contract.messages import DeviceState
 from contract.store_config import StoreConfig
 from contract.topics import DeviceTopics
-from contract.workload import AgentHealth
+from contract.workload import AgentHealth, Phase
 
 CHORES_EVERY_S = 1.0
 """How often the configuration file is looked at and the health file written."""
@@ -95,45 +95,53 @@ class Runtime:
         self._pipeline: Pipeline | None = None
         self._loop: Loop | None = None
         self._crash: Exception | None = None
+        self._over = threading.Event()
+        self._poke = threading.Event()
+        """Set when the health file must not wait for its turn."""
+        self._watching = threading.Event()
+        """Set when the chores thread owns ``_watch``."""
 
     def run(self, stop: threading.Event) -> int:
         """Live until ``stop`` is set; 0 after an orderly end, 1 when something made it impossible."""
-        self._write_health()
-        ready = self._get_ready(stop)
-        if ready is None:
-            return 1 if self._crash else 0
-        over = threading.Event()
-        chores = threading.Thread(target=self._do_chores, args=(over,), name="chores")
+        chores = threading.Thread(target=self._do_chores, name="chores")
         chores.start()
         try:
-            self._health.enter("standby")
-            if self._parts.claim.wait(stop):
-                self._own_the_node(*ready, stop)
+            self._live(stop)
         except Exception as error:  # noqa: BLE001 - reported in health and log
             self._crashed(error)
         finally:
             self._parts.claim.release()
-            over.set()
-            chores.join()
             self._sources.close()
-            self._write_health()
+            self._over.set()
+            self._poke.set()
+            chores.join()
         return 1 if self._crash else 0
+
+    def _live(self, stop: threading.Event) -> None:
+        try:
+            ready = self._get_ready(stop)
+        except Exception as error:  # noqa: BLE001 - reported in health and log
+            self._crashed(error)  # What was refused stays refused: this release cannot run here.
+            stop.wait()
+            return
+        if ready is None:
+            return
+        self._enter("standby")
+        if self._parts.claim.wait(stop):
+            self._own_the_node(*ready, stop)
 
     def _get_ready(self, stop: threading.Event) -> tuple[Detector, StoreConfig] | None:
         """The loaded model and a configuration that fits it; None when ``stop`` was set first."""
-        try:
-            detector = self._load_model()
-        except PermanentError as error:
-            self._crashed(error)  # A model that was refused stays refused: this release cannot run here.
-            while not stop.wait(CHORES_EVERY_S):
-                self._write_health()
-            return None
+        detector = self._parts.load_model()
+        _warm_up(detector, [(detector.info.image_size[1], detector.info.image_size[0])])
+        self._health.loaded(detector.info.digest)
+        _log.info("model loaded", extra={"digest": detector.info.digest, "runtime": detector.info.runtime})
         self._watch.recheck(lambda config: [*self._wrong_store(config), *_misfit(detector, config)])
         while not self._watch.poll() or (config := self._watch.config) is None:
-            self._health.enter("failed", self._watch.error)
-            self._write_health()
+            self._enter("failed", self._watch.error)
             if stop.wait(CHORES_EVERY_S):
                 return None
+        self._watching.set()
         self._sources.apply(config.cameras)
         _warm_up(detector, {camera.frame_size for camera in config.cameras})
         self._await_pictures(stop)
@@ -148,13 +156,6 @@ class Runtime:
                 return
             if stop.wait(0.05):
                 return
-
-    def _load_model(self) -> Detector:
-        detector = self._parts.load_model()
-        _warm_up(detector, [(detector.info.image_size[1], detector.info.image_size[0])])
-        self._health.loaded(detector.info.digest)
-        _log.info("model loaded", extra={"digest": detector.info.digest, "runtime": detector.info.runtime})
-        return detector
 
     def _own_the_node(self, detector: Detector, config: StoreConfig, stop: threading.Event) -> None:
         parts = self._parts
@@ -172,8 +173,30 @@ class Runtime:
         self._loop = loop = Loop(
             config, pipeline, self._sources, clock=parts.clock, monotonic=parts.monotonic
         )
-        if self._watch.config is not None:
+        if self._watch.config is not None and self._watch.config is not config:
             loop.reconfigure(self._watch.config)  # It may have changed before the loop was there to be told.
+        broker, publisher = self._publisher(pipeline, outbox, origin)
+        self._enter("active", outbox.damage)
+        parts.model_works()
+        self._work(loop, publisher, stop)
+        self._loop = None  # It no longer turns, and need not.
+        if self._crash is None:
+            self._enter("draining")
+            leave(
+                parts.claim,
+                publisher,
+                broker,
+                drain_s=parts.drain_s,
+                monotonic=parts.monotonic,
+                reason="stopped",
+            )
+        outbox.close()
+
+    def _publisher(
+        self, pipeline: Pipeline, outbox: DurableOutbox, origin: Origin
+    ) -> tuple[Broker, Publisher]:
+        """A new session with the broker, and what publishes on it."""
+        parts = self._parts
         session_id = uuid4()
         reporter = DeviceReporter(
             session_id=session_id,
@@ -203,20 +226,7 @@ class Runtime:
             monotonic=parts.monotonic,
             telemetry_s=parts.telemetry_s,
         )
-        self._health.enter("active", outbox.damage)
-        parts.model_works()
-        self._work(loop, publisher, stop)
-        if self._crash is None:
-            self._health.enter("draining")
-            leave(
-                parts.claim,
-                publisher,
-                broker,
-                drain_s=parts.drain_s,
-                monotonic=parts.monotonic,
-                reason="stopped",
-            )
-        outbox.close()
+        return broker, publisher
 
     def _work(self, loop: Loop, publisher: Publisher, stop: threading.Event) -> None:
         """The inference loop in this thread, the publisher in one of its own, until ``stop`` or a crash."""
@@ -244,22 +254,30 @@ class Runtime:
             try:
                 return self._parts.open_outbox(origin)
             except TransientError as error:
-                self._health.enter("standby", str(error))
+                self._enter("standby", str(error))
                 _log.error("outbox cannot be opened", extra={"detail": str(error)})
                 if stop.wait(error.retry_after):
                     return None
 
-    def _do_chores(self, over: threading.Event) -> None:
-        while True:
-            if self._watch.poll() and self._loop is not None and self._watch.config is not None:
-                self._loop.reconfigure(self._watch.config)
+    def _do_chores(self) -> None:
+        while not self._over.is_set():
+            changed = self._watching.is_set() and self._watch.poll()
+            loop, config = self._loop, self._watch.config
+            if changed and loop is not None and config is not None:
+                loop.reconfigure(config)
             self._write_health()
-            if over.wait(CHORES_EVERY_S):
-                return
+            self._poke.wait(CHORES_EVERY_S)
+            self._poke.clear()
+        self._write_health()
+
+    def _enter(self, phase: Phase, error: str = "") -> None:
+        self._health.enter(phase, error)
+        self._poke.set()
 
     def _write_health(self) -> None:
         reports = self._pipeline.reports if self._pipeline else []
-        turned = self._parts.monotonic() - self._loop.turned_at if self._loop else None
+        loop = self._loop
+        turned = None if loop is None else self._parts.monotonic() - loop.turned_at
         try:
             self._parts.write_health(self._health.report(reports, turned))
         except TransientError as error:
@@ -269,7 +287,7 @@ class Runtime:
         """An unusable release or a damaged disk is told in words; anything else is a mistake of ours."""
         self._crash = error
         expected = isinstance(error, PermanentError)
-        self._health.enter("failed", str(error) if expected else f"{type(error).__name__}: {error}")
+        self._enter("failed", str(error) if expected else f"{type(error).__name__}: {error}")
         _log.error("agent cannot go on", extra={"detail": str(error)}, exc_info=None if expected else error)
 
     def _wrong_store(self, config: StoreConfig) -> list[Problem]:
