@@ -1,1 +1,1 @@
-"""One module per measured claim: ``python -m benchmarks.NAME --json PATH`` prints a table and writes figures."""
+"""One module per measured claim: ``python -m benchmarks.NAME --json PATH`` prints a table, writes JSON."""

@@ -20,14 +20,15 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.detectors import open_detector
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from agent.adapters.ids import new_event_id
 from agent.adapters.memory import MemoryOutbox
-from agent.adapters.opencv.inspect import ViewInspector
+from agent.adapters.model_file import open_detector
+from agent.adapters.opencv.inspect import CvInspector
+from agent.envelope import Origin
 from agent.pipeline import Pipeline
 from agent.ports import Frame, SourceHealth
 from camera_sims.shop import Shop
@@ -64,24 +65,22 @@ def watch(job: Job) -> Outcome:
     started = time.perf_counter()
     shop = Shop(job.seed, STORE, 1, activity=job.activity, lighting=job.lighting)
     config = shop.config({CAMERA: "file:///simulated"}, fps=FPS)
-    pipeline = Pipeline(
-        config,
-        open_detector(job.model, threads=1),
-        MemoryOutbox(),
-        make_inspector=lambda _: ViewInspector(),
-        new_id=new_event_id,
-    )
-    observed = []
+    detector = open_detector(job.model, threads=1)
+    now = 0.0
+    origin = Origin(STORE, "node-1", detector.info.version, detector.info.digest)
+    outbox = MemoryOutbox(origin, clock=lambda: now, new_id=new_event_id)
+    pipeline = Pipeline(config, detector, outbox, make_inspector=lambda _: CvInspector(), new_id=new_event_id)
+    observed: list[Observed] = []
     frames = int(job.duration_s * FPS)
     for number in range(1, frames + 1):
         now = number / FPS
         frame = Frame(shop.frame(CAMERA, now), now, number)
         health = SourceHealth(connected=True, fps_read=FPS, last_frame_at=now, decode_errors=0)
-        for event in pipeline.process(CAMERA, frame, health, now):
-            if event.kind in KINDS and event.subject is not None:
-                observed.append(
-                    Observed(STORE, event.subject, event.kind, event.time.timestamp(), str(event.id))
-                )
+        observed.extend(
+            Observed(STORE, event.subject, event.kind, event.time.timestamp(), str(event.id))
+            for event in pipeline.process(CAMERA, frame, health, now)
+            if event.kind in KINDS and event.subject is not None
+        )
     expected = [
         Expected(STORE, r.zone, r.type, r.time, r.changed_at, r.observable_at)
         for r in shop.truth(job.duration_s)

@@ -192,7 +192,12 @@ class Stage:
             wanted = self.options.stores * self.options.cameras
             return len(seen) == wanted and all(camera["status"] == "online" for camera in seen)
 
-        wait_for("an agent in every store", all_online, list(self._children.values()), timeout_s)
+        try:
+            wait_for("an agent in every store", all_online, list(self._children.values()), timeout_s)
+        except DemoError as error:
+            current = self.client.get("/v1/deployments/current")["items"]
+            words = [f"{d['store']}: {d['state']}: {d['message']}" for d in current]
+            raise DemoError("\n".join([str(error), *words])) from error
 
     def stop_agents(self) -> None:
         """Stop the agents as a node that shuts down would; then wait until all they reported is stored."""
