@@ -38,8 +38,6 @@ from controller.errors import PermanentError, TransientError
 
 FIELD_MANAGER = "storefleet"
 APPLY_TYPE = "application/apply-patch+yaml"
-CONNECT_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 15.0
 PODS = f"app.kubernetes.io/name={NAME}"
 
 
@@ -50,6 +48,9 @@ class KubernetesCluster:
     namespace: str = "storefleet"
     kubeconfig: Path | None = None
     context: str | None = None
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 15.0
+    """Of each call to the API."""
 
     def apply(self, workload: Workload) -> Applied:
         if workload.namespace != self.namespace:
@@ -159,7 +160,7 @@ class KubernetesCluster:
                 f"{file}: {error}; check the file and the context {self.context or '(current)'!r}"
             ) from error
         try:
-            yield _Api(connection)
+            yield _Api(connection, (self.connect_timeout_s, self.read_timeout_s))
         finally:
             connection.close()
 
@@ -171,7 +172,8 @@ class _MissingError(PermanentError):
 class _Api:
     """The API groups in use, with timeouts and translated errors on every call."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, timeouts: tuple[float, float]) -> None:
+        self._timeouts = timeouts
         self.core = client.CoreV1Api(connection)
         self.apps = client.AppsV1Api(connection)
         self.version = client.VersionApi(connection)
@@ -182,7 +184,7 @@ class _Api:
                 *args,
                 **kwargs,
                 _preload_content=False,
-                _request_timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+                _request_timeout=self._timeouts,
             )
             found = json.loads(answer.data)
         except ApiException as error:

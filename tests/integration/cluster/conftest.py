@@ -162,6 +162,13 @@ class KubernetesApi:
     answers: Answers
     namespace: str
 
+    def user(self, token: str) -> Path:
+        """A kubeconfig for another user."""
+        text = self.kubeconfig.read_text().replace("token: admin", f"token: {token}")
+        path = self.kubeconfig.with_name(f"kubeconfig-{token}")
+        path.write_text(text)
+        return path
+
     def play_kubelet(self, *, ready: bool = True, waiting: dict[str, str] | None = None) -> None:
         """While recording: let the cluster come to rest. Recorded answers are at rest already."""
         if self.answers.recording:
@@ -290,6 +297,7 @@ class RealServer:
         for node in core.list_node().items:
             core.delete_node(node.metadata.name)
         core.create_node({"metadata": {"name": "node-1", "labels": {CAMERA_NODE_LABEL: "true"}}})
+        core.patch_node("node-1", {"spec": {"taints": None}})  # not-ready, as there is no kubelet
 
     def _purge(self, core: Any, namespace: str) -> Any:
         for pod in core.list_namespaced_pod(namespace).items:
@@ -304,16 +312,19 @@ class RealServer:
         seen: list[Any] = []
 
         def at_rest() -> bool:
+            desired = sum(CAMERA_NODE_LABEL in (n.metadata.labels or {}) for n in core.list_node().items)
             for pod in core.list_namespaced_pod(namespace).items:
                 self._run(core, pod, namespace, ready, waiting)
             live = apps.read_namespaced_daemon_set("storefleet-agent", namespace)
             status = live.status
-            seen.append(status.to_dict())
+            seen.append((live.metadata.generation, status.to_dict()))
+            if len(seen) < 2:
+                return False
             return (
                 status.observed_generation == live.metadata.generation
                 and (status.updated_number_scheduled or 0) == status.desired_number_scheduled
                 and (status.number_ready or 0) == (status.desired_number_scheduled if ready else 0)
-                and len(seen) > 3
+                and status.desired_number_scheduled == desired
                 and seen[-1] == seen[-2]
             )
 
