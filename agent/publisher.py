@@ -82,6 +82,8 @@ class Publisher:
         self._sent = self._committed
         self._ever_sent = 0
         self._owed: EventAck | None = None
+        self._next_settle = 0.0
+        self._complaint = ""
 
     def run(self, stop: threading.Event) -> None:
         """Turn until ``stop`` is set. Raises ``PermanentError`` when the outbox is unusable."""
@@ -94,12 +96,12 @@ class Publisher:
         while incoming is not None:
             self._handle(incoming)
             incoming = self._broker.take(0)
+        self._settle()
         try:
-            self._settle()
             if self._broker.connected and self._announce():
                 self._send_events()
         except TransientError as error:
-            _log.warning("outbox not usable at the moment", extra={"detail": str(error)})
+            self._complain(error)
 
     def drain(self, go_on: Callable[[], bool]) -> bool:
         """Turn until every event is committed or ``go_on`` says no; whether the outbox is empty."""
@@ -155,10 +157,23 @@ class Publisher:
         self._sent = max(self._sent, self._committed)
 
     def _settle(self) -> None:
-        """Forget on disk what the centre has; kept as owed when the disk refuses."""
-        if self._owed is not None:
+        """Forget on disk what the centre has. When the disk refuses it is tried again later; meanwhile all
+        else goes on, above all the telemetry that tells of the full disk."""
+        if self._owed is None or self._monotonic() < self._next_settle:
+            return
+        try:
             self._outbox.commit(self._owed)
             self._owed = None
+            self._complaint = ""
+        except TransientError as error:
+            self._next_settle = self._monotonic() + error.retry_after
+            self._complain(error)
+
+    def _complain(self, error: TransientError) -> None:
+        """Log what the outbox refuses, once until it works again or refuses something else."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            _log.warning("outbox not usable at the moment", extra={"detail": self._complaint})
 
     def _on_foreign_state(self, payload: bytes) -> None:
         """The late will of a killed predecessor replaced our retained birth: put ours back."""

@@ -71,15 +71,11 @@ class MqttBroker:
     Raises ``PermanentError`` for an unusable address or CA file, nothing for a broker that is down.
     """
 
-    def __init__(
-        self, address: MqttAddress, *, will: Will, subscriptions: Sequence[str]
-    ) -> None:
+    def __init__(self, address: MqttAddress, *, will: Will, subscriptions: Sequence[str]) -> None:
         host, port, tls = split_mqtt_url(address.url)
         self._where = f"{host}:{port}"
         # Nothing retained (we know our own past better) and no echo of what we publish ourselves.
-        options = SubscribeOptions(
-            qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
-        )
+        options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
         self._subscriptions = [(topic, options) for topic in subscriptions]
         self._incoming: queue.SimpleQueue[Incoming] = queue.SimpleQueue()
         self._connected = threading.Event()
@@ -99,9 +95,7 @@ class MqttBroker:
                     tls_version=ssl.PROTOCOL_TLS_CLIENT,
                 )
             except (OSError, ValueError) as error:
-                raise PermanentError(
-                    f"cannot use the MQTT CA file {address.ca_file}: {error}"
-                ) from error
+                raise PermanentError(f"cannot use the MQTT CA file {address.ca_file}: {error}") from error
         client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.max_inflight_messages_set(MAX_IN_FLIGHT)
         client.max_queued_messages_set(MAX_QUEUED)
@@ -123,9 +117,7 @@ class MqttBroker:
     def connected(self) -> bool:
         return self._connected.is_set()
 
-    def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool = False
-    ) -> bool:
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
         if not self.connected:
             return False
         info = self._client.publish(topic, payload, qos=qos, retain=retain)
@@ -155,7 +147,8 @@ class MqttBroker:
             self._failed(f"broker {self._where} refused the connection: {reason}")
             return
         self._last_failure = ""
-        client.subscribe(self._subscriptions)
+        if self._subscriptions:
+            client.subscribe(self._subscriptions)
         self._connected.set()
         self._incoming.put(Incoming("connected", detail=self._where))
 
@@ -183,9 +176,7 @@ class MqttBroker:
 
     def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
         if self._incoming.qsize() < MAX_INCOMING:
-            self._incoming.put(
-                Incoming("message", topic=message.topic, payload=bytes(message.payload))
-            )
+            self._incoming.put(Incoming("message", topic=message.topic, payload=bytes(message.payload)))
 
     def _on_subscribe(
         self,
@@ -215,13 +206,9 @@ def split_mqtt_url(url: str) -> tuple[str, int, bool]:
     except ValueError as error:
         raise PermanentError(f"the MQTT URL is not a URL: {error}") from error
     if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-        raise PermanentError(
-            "the MQTT URL must look like mqtt://host:port or mqtts://host:port"
-        )
+        raise PermanentError("the MQTT URL must look like mqtt://host:port or mqtts://host:port")
     if parts.username or parts.password:
-        raise PermanentError(
-            "the MQTT URL holds credentials: give a user name and a password file instead"
-        )
+        raise PermanentError("the MQTT URL holds credentials: give a user name and a password file instead")
     tls = parts.scheme == "mqtts"
     return parts.hostname, port or (8883 if tls else 1883), tls
 

@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 from agent.envelope import Origin, seal
 from agent.errors import PermanentError, TransientError
 from agent.ports import EventDraft, OutboxStatus
+from contract.errors import MessageError
 from contract.events import Event, decode_event
 from contract.messages import EventAck
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FILE_NAME = "outbox.db"
 BUSY_TIMEOUT_S = 5.0
 _SCHEMA_VERSION = 1
+_DAMAGED_VERSION = -1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS stream (
@@ -87,9 +89,7 @@ class SqliteOutbox:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TransientError(
-                f"cannot create {directory}: {error.strerror}", 5.0
-            ) from error
+            raise TransientError(f"cannot create {directory}: {error.strerror}", 5.0) from error
         try:
             self._db = self._open(new_id)
         except _DamagedError as error:
@@ -124,16 +124,18 @@ class SqliteOutbox:
                 "SELECT payload FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
                 (after, limit),
             ).fetchall()
-        return [decode_event(payload) for (payload,) in rows]
+        try:
+            return [decode_event(payload) for (payload,) in rows]
+        except MessageError as error:
+            self._mark_damaged()
+            raise _DamagedError(f"{self.path.name} holds an event that cannot be read: {error}") from error
 
     def commit(self, ack: EventAck) -> int:
         with self._lock, self._transaction():
             stream_id, _ = self._stream()
             if ack.stream_id != stream_id:
                 return 0
-            done = self._db.execute(
-                "DELETE FROM events WHERE sequence <= ?", (ack.committed_sequence,)
-            )
+            done = self._db.execute("DELETE FROM events WHERE sequence <= ?", (ack.committed_sequence,))
             return done.rowcount
 
     def status(self) -> OutboxStatus:
@@ -150,10 +152,14 @@ class SqliteOutbox:
         with self._lock:
             self._db.close()
 
+    def _mark_damaged(self) -> None:
+        """SQLite sees damaged pages, not flipped bits in a payload; so that the next start does not stumble
+        over the same event for ever, it finds this mark and moves the file aside."""
+        with self._lock, self._translated():
+            self._db.execute(f"PRAGMA user_version={_DAMAGED_VERSION}")
+
     def _stream(self) -> tuple[UUID, int]:
-        stream_id, last = self._db.execute(
-            "SELECT stream_id, last_sequence FROM stream"
-        ).fetchone()
+        stream_id, last = self._db.execute("SELECT stream_id, last_sequence FROM stream").fetchone()
         return UUID(stream_id), last
 
     def _open(self, new_id: Callable[[], UUID]) -> sqlite3.Connection:
@@ -175,6 +181,8 @@ class SqliteOutbox:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == _DAMAGED_VERSION:
+            raise _DamagedError(f"{self.path.name} holds events that cannot be read")
         if version > _SCHEMA_VERSION:
             raise PermanentError(
                 f"{self.path} was written by a newer release (layout {version}); "
@@ -183,9 +191,7 @@ class SqliteOutbox:
         (check,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if check != "ok":
             raise _DamagedError(f"{self.path.name}: {check}")
-        db.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;"
-        )
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
         db.execute(
             "INSERT INTO stream (one, stream_id, last_sequence) VALUES (1, ?, 0) ON CONFLICT DO NOTHING",
             (str(new_id()),),
@@ -227,9 +233,7 @@ class SqliteOutbox:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             name = getattr(error, "sqlite_errorname", type(error).__name__)
             if code in _DAMAGE:
-                raise _DamagedError(
-                    f"{self.path.name} is damaged ({name}): {error}"
-                ) from error
+                raise _DamagedError(f"{self.path.name} is damaged ({name}): {error}") from error
             if code in _RETRY:
                 raise TransientError(
                     f"cannot write {self.path} ({name}): {error}; free space on that disk",

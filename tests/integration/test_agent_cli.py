@@ -3,14 +3,19 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from contract.signing import digest_bytes, sign
 from contract.store_config import load_store_config
-from contract.workload import AgentHealth, Phase
+from contract.workload import AgentHealth, Env, ModelManifest, Phase
 
 GOOD = """\
 version: 1
@@ -40,6 +45,31 @@ def model(tmp_path: Path, tiny_model: Callable[[float], bytes]) -> Path:
     path = tmp_path / "tiny.zip"
     path.write_bytes(tiny_model(0.9))
     return path
+
+
+@pytest.fixture
+def artifact_server(model: Path) -> Iterator[str]:
+    """Serves the model as the controller does; returns the base URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = model.read_bytes()
+            wanted = self.path == f"/v1/artifacts/{digest_bytes(content)}"
+            allowed = self.headers["Authorization"] == "Bearer t0ken"
+            self.send_response(200 if wanted and allowed else 404)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 def test_good_configuration_has_no_problems(tmp_path: Path, model: Path) -> None:
@@ -122,6 +152,47 @@ def test_missing_settings_are_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "data_dir" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_fetch_brings_the_model_onto_the_node(tmp_path: Path, model: Path, artifact_server: str) -> None:
+    key = Ed25519PrivateKey.generate()
+    content = model.read_bytes()
+    manifest = ModelManifest(
+        digest=digest_bytes(content),
+        size_bytes=len(content),
+        name="tiny",
+        version="1",
+        format="openvino",
+        task="detect",
+        names=("cola-can", "person"),
+        image_size=(64, 64),
+    )
+    files = {"manifest": sign(manifest.to_bytes().decode(), key).to_bytes(), "token": b"t0ken\n"}
+    files["keys"] = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    env = {
+        "PATH": "",
+        Env.DATA_DIR.value: str(tmp_path / "data"),
+        Env.MODEL_MANIFEST_FILE.value: str(tmp_path / "manifest"),
+        Env.TRUSTED_KEYS_FILE.value: str(tmp_path / "keys"),
+        Env.ARTIFACT_TOKEN_FILE.value: str(tmp_path / "token"),
+        Env.CONTROLLER_URL.value: artifact_server,
+    }
+    done = storefleet("agent", "fetch", env=env)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).read_bytes() == content
+    assert "t0ken" not in done.stderr
+    (tmp_path / "keys").write_bytes(
+        Ed25519PrivateKey.generate()
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    refused = storefleet("agent", "fetch", env=env)
+    assert refused.returncode == 1
+    assert "not trusted" in refused.stderr
 
 
 def test_try_proposes_zones_writes_a_configuration_and_runs_with_it(

@@ -31,7 +31,8 @@ from agent.ports import EventDraft
 from contract.events import FacingsChanged, ZoneData
 from contract.names import StockLevel
 
-outbox = SqliteOutbox(Path(sys.argv[1]), Origin("berlin-01", "node-1", "1.0.0", "sha256:" + "00" * 32), clock=time.time)
+origin = Origin("berlin-01", "node-1", "1.0.0", "sha256:" + "00" * 32)
+outbox = SqliteOutbox(Path(sys.argv[1]), origin, clock=time.time)
 while True:
     data = ZoneData(sku="cola-can", capacity=10, facings=1, level=StockLevel.LOW)
     drafts = [EventDraft(uuid4(), FacingsChanged, "aisle-1", "zone-1", time.time(), data) for _ in range(3)]
@@ -67,9 +68,7 @@ def test_kill_9_loses_nothing_that_was_reported_stored(tmp_path: Path) -> None:
         assert sequences == list(range(1, status.last_sequence + 1))
         assert status.last_sequence >= confirmed
         assert status.last_sequence % 3 == 0, "a transaction was stored in part"
-        assert status.state == str(status.last_sequence).encode(), (
-            "state and events do not belong together"
-        )
+        assert status.state == str(status.last_sequence).encode(), "state and events do not belong together"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 picture to the broker, handovers between releases, kill -9, refused models and configurations."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -50,6 +51,7 @@ class AgentRig:
 
     def __post_init__(self) -> None:
         self.data = self.directory / "data"
+        self.data.mkdir()
         self.config = self.directory / "store.yaml"
         self.config.write_text(CONFIG.format(video=self.video))
         self._key = Ed25519PrivateKey.generate()
@@ -361,3 +363,47 @@ def test_model_that_does_not_know_the_planogram_waits_for_one_it_knows(rig: Agen
     assert "does not know mystery" in health.error
     rig.config.write_text(good)
     wait_for(lambda: rig.phase("1") == "active", "the agent active")
+
+
+@pytest.fixture
+def small_disk(rig: AgentRig) -> Iterator[Path]:
+    """Puts the node's data directory on a disk of 2 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(rig.data)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    yield rig.data
+    rig.stop_all()
+    subprocess.run(["umount", "-l", str(rig.data)], check=True)
+
+
+def test_full_disk_is_reported_and_its_events_come_afterwards(
+    rig: AgentRig, centre: Centre, small_disk: Path
+) -> None:
+    rig.release("1")
+    process = start_active(rig, "1")
+    wait_for(lambda: "zone_known" in centre.kinds(), "the first zone_known")
+    filler = small_disk / "others-data"
+    with pytest.raises(OSError, match="No space"), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    wal = small_disk / "outbox.db-wal"
+    used = wal.stat().st_size
+    names = iter(range(2, 20))
+    while not centre.telemetry[-1].outbox.full:
+        rig.config.write_text(rig.config.read_text().replace("id: z", f"id: y{next(names)}-z"))
+        assert process.poll() is None
+        time.sleep(1.5)
+        assert wal.stat().st_size <= used + 1024 * 1024
+    filler.unlink()
+    wait_for(lambda: not centre.telemetry[-1].outbox.full, "the end of the fullness")
+    last = re.findall("id: (y[^,]*),", rig.config.read_text())[-1]
+    wait_for(lambda: last in [event.subject for event in centre.events.values()], f"zone {last} known")
+    sequences = sorted(event.sequence for event in centre.events.values())
+    assert sequences == list(range(1, len(sequences) + 1))

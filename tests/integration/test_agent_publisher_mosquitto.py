@@ -1,15 +1,21 @@
 """Publisher and outbox against a real Mosquitto that is stopped, killed and cut off meanwhile."""
 
+import gc
+import ipaddress
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from agent.adapters.mqtt import MqttAddress, MqttBroker, Will, split_mqtt_url
 from agent.adapters.outbox import SqliteOutbox
@@ -293,3 +299,64 @@ def test_unusable_addresses_are_refused(url: str) -> None:
     with pytest.raises(PermanentError) as refusal:
         split_mqtt_url(url)
     assert "pw" not in str(refusal.value)
+
+
+def certificate_files(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 (its own CA) and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = directory / "certificate.pem", directory / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves it unclosed
+def test_tls_is_used_and_a_stranger_is_not_trusted(tmp_path: Path, mosquitto: Any) -> None:
+    certificate, key = certificate_files(tmp_path)
+    mosquitto.stop()
+    config = mosquitto._config
+    config.write_text(config.read_text() + f"cafile {certificate}\ncertfile {certificate}\nkeyfile {key}\n")
+    mosquitto.start()
+    url = mosquitto.url.replace("mqtt:", "mqtts:")
+    (tmp_path / "other").mkdir()
+    stranger, _ = certificate_files(tmp_path / "other")
+    results = []
+    for ca_file in (certificate, stranger):
+        broker = MqttBroker(
+            MqttAddress(url, "x", username=STORE, password=f"{STORE}-secret", ca_file=ca_file),
+            will=Will(TOPICS.state, b"{}"),
+            subscriptions=[],
+        )
+        incoming = broker.take(5)
+        results.append(incoming.kind if incoming else "")
+        broker.close()
+    gc.collect()
+    assert results == ["connected", "disconnected"]
+
+
+def test_unusable_ca_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PermanentError, match="CA file"):
+        MqttBroker(
+            MqttAddress("mqtts://127.0.0.1:1", "x", ca_file=tmp_path / "none.pem"),
+            will=Will(TOPICS.state, b"{}"),
+            subscriptions=[],
+        )

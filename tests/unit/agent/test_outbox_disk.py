@@ -19,9 +19,7 @@ def open_outbox(directory: Path, origin: Origin) -> SqliteOutbox:
     return SqliteOutbox(directory, origin, clock=lambda: 1_700_000_000.0)
 
 
-def test_restart_keeps_stream_sequence_events_and_state(
-    tmp_path: Path, origin: Origin, draft: Draft
-) -> None:
+def test_restart_keeps_stream_sequence_events_and_state(tmp_path: Path, origin: Origin, draft: Draft) -> None:
     first = open_outbox(tmp_path, origin)
     stored = first.append([draft(), draft()], b"shelf")
     before = first.status()
@@ -37,9 +35,7 @@ def test_next_release_continues_the_sequence_under_its_own_name(
     tmp_path: Path, origin: Origin, draft: Draft
 ) -> None:
     old = open_outbox(tmp_path, origin)
-    new = open_outbox(
-        tmp_path, Origin("berlin-01", "node-1", "2.0.0", "sha256:" + "cd" * 32)
-    )
+    new = open_outbox(tmp_path, Origin("berlin-01", "node-1", "2.0.0", "sha256:" + "cd" * 32))
     old.append([draft()], b"from old")
     assert new.status().state == b"from old"
     (event,) = new.append([draft()], b"from new")
@@ -76,6 +72,21 @@ def test_damaged_file_is_moved_aside_and_a_new_stream_begins(
     fresh.close()
 
 
+def test_event_with_flipped_bits_does_not_stop_the_node_for_ever(
+    tmp_path: Path, origin: Origin, draft: Draft
+) -> None:
+    outbox = open_outbox(tmp_path, origin)
+    outbox.append([draft(), draft()], b"")
+    outbox._db.execute("UPDATE events SET payload = x'7b00ff' WHERE sequence = 2")
+    with pytest.raises(PermanentError, match="cannot be read"):
+        outbox.pending(0, 10)
+    outbox.close()
+    fresh = open_outbox(tmp_path, origin)
+    assert "cannot be read" in fresh.damage
+    assert fresh.pending(0, 10) == []
+    fresh.close()
+
+
 def test_file_of_a_newer_release_is_left_alone(tmp_path: Path, origin: Origin) -> None:
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
         db.execute("PRAGMA user_version=99")
@@ -85,9 +96,7 @@ def test_file_of_a_newer_release_is_left_alone(tmp_path: Path, origin: Origin) -
     assert not list(tmp_path.glob("*.corrupt-*"))
 
 
-def test_full_disk_stores_nothing_and_recovers(
-    tmp_path: Path, origin: Origin, draft: Draft
-) -> None:
+def test_full_disk_stores_nothing_and_recovers(tmp_path: Path, origin: Origin, draft: Draft) -> None:
     """``max_page_count`` makes SQLite report SQLITE_FULL, the same way as a full file system does."""
     outbox = open_outbox(tmp_path, origin)
     outbox.append([draft()], b"old")

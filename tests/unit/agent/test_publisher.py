@@ -11,6 +11,7 @@ import pytest
 from agent.adapters.ids import new_event_id
 from agent.adapters.memory import MemoryOutbox
 from agent.envelope import Origin, utc
+from agent.errors import TransientError
 from agent.ports import EventDraft, Incoming
 from agent.publisher import HISTORICAL_AFTER_S, Publisher
 from contract.events import decode_event
@@ -41,9 +42,7 @@ class Wire:
     sent: list[tuple[str, bytes, bool]] = field(default_factory=list)
     incoming: deque[Incoming] = field(default_factory=deque)
 
-    def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool = False
-    ) -> bool:
+    def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
         if not self.connected or self.accepts <= 0:
             return False
         self.accepts -= 1
@@ -65,18 +64,12 @@ class Wire:
         self.incoming.append(Incoming("disconnected"))
 
     def take_events(self) -> list[tuple[int, bool]]:
-        events = [
-            decode_event(p) for topic, p, _ in self.sent if topic == TOPICS.events
-        ]
+        events = [decode_event(p) for topic, p, _ in self.sent if topic == TOPICS.events]
         self.sent.clear()
         return [(event.sequence, event.historical) for event in events]
 
     def states(self) -> list[DeviceState]:
-        return [
-            decode_state(payload)
-            for topic, payload, _ in self.sent
-            if topic == TOPICS.state
-        ]
+        return [decode_state(payload) for topic, payload, _ in self.sent if topic == TOPICS.state]
 
 
 @dataclass
@@ -101,18 +94,13 @@ class Device:
             agent_version="1",
             model=ModelRef(digest=DIGEST, version="1"),
             config_digest=DIGEST,
-            device=DeviceTelemetry(
-                cpu_percent=1, memory_mb=1, memory_percent=1, disk_free_mb=1
-            ),
+            device=DeviceTelemetry(cpu_percent=1, memory_mb=1, memory_percent=1, disk_free_mb=1),
             outbox=OutboxTelemetry(stream_id=self.session, last_sequence=0, pending=0),
         )
 
     def camera_statuses(self) -> Sequence[CameraStatusMessage]:
         at = utc(0)
-        return [
-            CameraStatusMessage(camera=c, status=self.status, since=at, at=at)
-            for c in self.cameras
-        ]
+        return [CameraStatusMessage(camera=c, status=self.status, since=at, at=at) for c in self.cameras]
 
 
 @dataclass
@@ -129,9 +117,7 @@ class Bench:
             committed_sequence=sequence,
             resend=resend,
         )
-        self.wire.incoming.append(
-            Incoming("message", topic=TOPICS.acks, payload=ack.to_bytes())
-        )
+        self.wire.incoming.append(Incoming("message", topic=TOPICS.acks, payload=ack.to_bytes()))
 
 
 @pytest.fixture
@@ -152,9 +138,7 @@ def bench(origin: Origin) -> Bench:
     return Bench(wire, outbox, device, publisher, now)
 
 
-def test_nothing_is_sent_while_disconnected_and_everything_afterwards(
-    bench: Bench, draft: Draft
-) -> None:
+def test_nothing_is_sent_while_disconnected_and_everything_afterwards(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft(), draft()], b"")
     bench.publisher.turn(0)
     assert bench.wire.sent == []
@@ -177,14 +161,34 @@ def test_birth_comes_first_and_is_retained(bench: Bench, draft: Draft) -> None:
     assert [retain for _, _, retain in bench.wire.sent] == [True, True, False, False]
 
 
-def test_events_leave_the_outbox_only_with_the_centres_ack(
-    bench: Bench, draft: Draft
-) -> None:
+def test_events_leave_the_outbox_only_with_the_centres_ack(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft() for _ in range(3)], b"")
     bench.wire.connect()
     bench.publisher.turn(0)
     assert bench.outbox.status().pending == 3
     bench.ack(2)
+    bench.publisher.turn(0)
+    assert [event.sequence for event in bench.outbox.pending(0, 10)] == [3]
+
+
+def test_full_disk_delays_forgetting_but_neither_telemetry_nor_events(
+    bench: Bench, draft: Draft, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(ack: EventAck) -> int:
+        raise TransientError("disk full", 1.0)
+
+    bench.outbox.append([draft() for _ in range(3)], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.outbox, "commit", refuse)
+        bench.ack(2)
+        for _ in range(50):
+            bench.now[0] += 0.5
+            bench.publisher.turn(0)
+    assert sum(topic == TOPICS.telemetry for topic, _, _ in bench.wire.sent) == 6
+    assert len([r for r in caplog.records if "not usable" in r.message]) == 1
+    bench.now[0] += 1
     bench.publisher.turn(0)
     assert [event.sequence for event in bench.outbox.pending(0, 10)] == [3]
 
@@ -200,9 +204,7 @@ def test_window_bounds_what_is_under_way(bench: Bench, draft: Draft) -> None:
     assert [s for s, _ in bench.wire.take_events()] == [11, 12, 13, 14]
 
 
-def test_reconnect_sends_everything_uncommitted_again_as_historical(
-    bench: Bench, draft: Draft
-) -> None:
+def test_reconnect_sends_everything_uncommitted_again_as_historical(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft() for _ in range(3)], b"")
     bench.wire.connect()
     bench.publisher.turn(0)
@@ -216,9 +218,7 @@ def test_reconnect_sends_everything_uncommitted_again_as_historical(
     assert bench.wire.take_events() == [(2, True), (3, True), (4, False)]
 
 
-def test_resend_request_sends_again_after_the_committed_sequence(
-    bench: Bench, draft: Draft
-) -> None:
+def test_resend_request_sends_again_after_the_committed_sequence(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft() for _ in range(4)], b"")
     bench.wire.connect()
     bench.publisher.turn(0)
@@ -238,9 +238,7 @@ def test_late_delivery_is_historical(bench: Bench, draft: Draft) -> None:
     assert [event.historical for event in bench.outbox.pending(0, 9)] == [False, False]
 
 
-def test_refused_publish_is_tried_again_without_gap_or_repeat(
-    bench: Bench, draft: Draft
-) -> None:
+def test_refused_publish_is_tried_again_without_gap_or_repeat(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft() for _ in range(5)], b"")
     bench.wire.accepts = 3 + 2
     bench.wire.connect()
@@ -284,9 +282,7 @@ def test_late_will_of_a_killed_predecessor_is_overwritten_but_not_in_a_loop(
     bench.publisher.turn(0)
     foreign = DeviceState(status="offline", session_id=uuid4(), at=datetime.now(UTC))
     for _ in range(5):
-        bench.wire.incoming.append(
-            Incoming("message", topic=TOPICS.state, payload=foreign.to_bytes())
-        )
+        bench.wire.incoming.append(Incoming("message", topic=TOPICS.state, payload=foreign.to_bytes()))
         bench.publisher.turn(0)
     assert len(bench.wire.states()) == 2
 
@@ -299,12 +295,8 @@ def test_telemetry_keeps_its_interval(bench: Bench) -> None:
     assert sum(topic == TOPICS.telemetry for topic, _, _ in bench.wire.sent) == 5
 
 
-@pytest.mark.parametrize(
-    "payload", [b"", b"{", b'{"stream_id": 1}', b"\xff" * 100, b"x" * 200_000]
-)
-def test_malformed_acks_change_nothing(
-    bench: Bench, draft: Draft, payload: bytes
-) -> None:
+@pytest.mark.parametrize("payload", [b"", b"{", b'{"stream_id": 1}', b"\xff" * 100, b"x" * 200_000])
+def test_malformed_acks_change_nothing(bench: Bench, draft: Draft, payload: bytes) -> None:
     bench.outbox.append([draft()], b"")
     bench.wire.connect()
     bench.wire.incoming.append(Incoming("message", topic=TOPICS.acks, payload=payload))
@@ -312,9 +304,7 @@ def test_malformed_acks_change_nothing(
     assert bench.outbox.status().pending == 1
 
 
-def test_drain_ends_when_all_is_committed_or_told_to_stop(
-    bench: Bench, draft: Draft
-) -> None:
+def test_drain_ends_when_all_is_committed_or_told_to_stop(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft()], b"")
     bench.wire.connect()
     turns = iter([True, True, False])
