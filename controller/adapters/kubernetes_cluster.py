@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import urllib3.exceptions
+import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, new_client_from_config
@@ -78,7 +79,9 @@ class KubernetesCluster:
                 "items"
             ]
             summary = summarize(pods, (), rollout_of(live), NAME)
-            if summary.updated < desired:
+            seen = int(status.get("observedGeneration", 0))
+            settled = seen == live["metadata"]["generation"]
+            if summary.updated < desired or not settled:
                 warnings = api.call(
                     "list events",
                     api.core.list_namespaced_event,
@@ -90,12 +93,12 @@ class KubernetesCluster:
             return Observed(
                 rollout_id=rollout_of(live),
                 generation=int(live["metadata"]["generation"]),
-                observed_generation=int(status.get("observedGeneration", 0)),
+                observed_generation=seen,
                 desired=desired,
                 ready=int(status.get("numberReady", 0)),
                 updated=min(summary.updated, int(status.get("updatedNumberScheduled", 0))),
                 images=summary.images,
-                problems=summary.problems if desired else (NO_NODE,),
+                problems=summary.problems if desired or not settled else (NO_NODE,),
                 drift=drift_of(live) + self._lost_config(api, live),
             )
 
@@ -154,10 +157,11 @@ class KubernetesCluster:
                 persist_config=False,
                 client_configuration=configuration,
             )
-        except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
-            file = self.kubeconfig or "the default kubeconfig"
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
+            file = self.kubeconfig or "(default)"
+            context = self.context or "(current)"
             raise PermanentError(
-                f"{file}: {error}; check the file and the context {self.context or '(current)'!r}"
+                f"kubeconfig {file}: {_short(error)}; check the file and its context {context}"
             ) from error
         try:
             yield _Api(connection, (self.connect_timeout_s, self.read_timeout_s))

@@ -126,7 +126,8 @@ def decide(
         reason = "repairing changes made in the store: " + _listed(observed.drift)
         return Decision(Action.REPAIR_DRIFT, State.PROGRESSING, reason, pause)
     if observed.observed_generation < observed.generation:
-        return _overdue(desired, "the cluster has not yet looked at the change", now, deadline)
+        reason = _listed(observed.problems) or "the cluster has not yet looked at the change"
+        return _overdue(desired, reason, now, deadline)
     if observed.desired == 0:
         reason = _listed(observed.problems) or "no camera node in this store"
         return Decision(Action.BLOCKED, State.BLOCKED, reason, BLOCKED_POLL_S)

@@ -34,7 +34,7 @@ AGENT_UID = 10001
 """The user of the agent image; the node's data directory must belong to it."""
 
 CONFIG_DIR = "/etc/storefleet/config"
-SECRET_DIR = "/etc/storefleet/secrets"
+SECRET_DIR = "/etc/storefleet/secrets"  # noqa: S105 - a path
 DATA_DIR = "/var/lib/storefleet"
 RUN_DIR = "/run/storefleet"
 
@@ -63,9 +63,9 @@ class WorkloadSettings:
     """Empty: the store's name, which the broker's access list is keyed by."""
     mqtt_ca_in_secret: bool = False
     """Whether the secret holds ``mqtt-ca.pem``, a private certificate authority of the broker."""
-    secret_name: str = "storefleet-agent"
+    secret_name: str = "storefleet-agent"  # noqa: S105 - a name
     """Keys ``mqtt-password`` and ``artifact-token``."""
-    camera_secret_name: str = "storefleet-cameras"
+    camera_secret_name: str = "storefleet-cameras"  # noqa: S105 - a name
     """Becomes environment variables, for ``${NAME}`` in camera URLs. May be missing."""
     command: tuple[str, ...] = ("storefleet", "agent")
     data_host_path: str = DATA_DIR
@@ -163,8 +163,9 @@ def for_server(daemon_set: Manifest, version: tuple[int, int]) -> tuple[Manifest
         return daemon_set, ()
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
     spec = {**daemon_set["spec"], "updateStrategy": strategy}
+    server = f"Kubernetes {version[0]}.{version[1]}" if version[0] else "a server of unknown version"
     words = (
-        f"Kubernetes {version[0]}.{version[1]} cannot start the new agent beside the old one: cameras go "
+        f"{server} cannot start the new agent beside the old one: cameras go "
         "unwatched while a release changes; upgrade to 1.22 or later"
     )
     return {**daemon_set, "spec": spec}, (words,)
@@ -232,7 +233,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
             {"name": "secrets", "mountPath": SECRET_DIR, "readOnly": True},
             {"name": "data", "mountPath": DATA_DIR},
             {"name": "run", "mountPath": RUN_DIR},
-            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod
         ],
     }
     config_map = build_config_map(release, site, settings)["metadata"]["name"]
