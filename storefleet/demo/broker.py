@@ -71,7 +71,7 @@ def access_list(stores: Sequence[str]) -> str:
         own = f"{PREFIX}/{store}/+"
         parts.append(
             f"user {store}\n"
-            f"topic write {own}/state\ntopic write {own}/telemetry\ntopic write {own}/events\n"
+            f"topic readwrite {own}/state\ntopic write {own}/telemetry\ntopic write {own}/events\n"
             f"topic write {own}/cameras/+/status\ntopic read {own}/acks\n"
         )
     return "\n".join(parts)

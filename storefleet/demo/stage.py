@@ -15,6 +15,7 @@ Example::
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,6 @@ from typing import Any, Self
 from camera_sims.run_info import RunInfo, read_run_info
 from camera_sims.truth_file import read_truth
 from contract.store_config import load_store_config
-from controller.adapters.local.cluster import stop_all
 from controller.client import Client
 from controller.errors import ControllerError
 from storefleet.demo.broker import CENTRE_USER, BrokerFiles, write_broker_files
@@ -201,7 +201,7 @@ class Stage:
 
     def stop_agents(self) -> None:
         """Stop the agents as a node that shuts down would; then wait until all they reported is stored."""
-        stop_all(self.clusters)
+        _stop_clusters(self.clusters)
         deadline = time.monotonic() + DELIVERY_S
         while time.monotonic() < deadline:
             devices = [d for store in self.client.pages("/v1/fleet") for d in store["devices"]]
@@ -224,7 +224,7 @@ class Stage:
         marker = self.root / "made-by-storefleet-demo"
         if self.root.exists() and any(self.root.iterdir()) and not marker.exists():
             raise DemoError(f"{self.root} is not empty and was not made by the demo; choose another --dir")
-        stop_all(self.clusters)  # of an earlier demo that was killed
+        _stop_clusters(self.clusters)  # of an earlier demo that was killed
         shutil.rmtree(self.root, ignore_errors=True)
         self.root.mkdir(parents=True, mode=0o700)
         marker.touch()
@@ -266,9 +266,16 @@ class Stage:
                 (directory / key).write_text(value)
 
     def _stop_everything(self) -> None:
-        stop_all(self.clusters)
+        _stop_clusters(self.clusters)
         for child in reversed(self._children.values()):
             child.stop()
+
+
+def _stop_clusters(directory: Path) -> None:
+    """End every agent and supervisor under a local cluster's run directory."""
+    if directory.exists():
+        command = [sys.executable, "-m", "controller.adapters.local.cluster", str(directory)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
 def _ready(client: Client) -> bool:
