@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def write_dataset(
     ]
     counts: dict[str, Counter[str]] = {split: Counter() for split in splits}
     pictures: Counter[str] = Counter()
-    with ProcessPoolExecutor(max_workers=workers) as pool:
+    # A forked process would inherit OpenCV's locks without its threads, and wait for ever.
+    with ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn")) as pool:
         for done, (job, names) in enumerate(
             zip(jobs, pool.map(_write_shop, jobs, chunksize=4), strict=True), 1
         ):
@@ -231,7 +233,7 @@ def _card(
             }
             for split, seeds in splits.items()
         },
-        "crops": asdict(crops),
+        "crops": asdict(crops) | {"zoom": list(crops.zoom)},
         "label_rules": {
             "packages": "amodal box inside the picture; dropped when over 60 % hidden by people or under "
             f"{MIN_VISIBLE:.0%} inside a crop",

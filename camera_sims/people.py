@@ -114,7 +114,7 @@ class Pose:
         """Around all of the person that is inside the frame, arms included; None when outside."""
         half = self.persona.half_width(self.stance)
         radius = 21 * self.persona.scale
-        joints = [joint for arm in self.arms for joint in (arm.elbow, arm.hand)]
+        joints = [joint for arm in self.arms for joint in (arm.shoulder, arm.elbow, arm.hand)]
         left = max(0.0, min([self.x - half, *(x - radius for x, _ in joints)]))
         right = min(float(FRAME_WIDTH), max([self.x + half, *(x + radius for x, _ in joints)]))
         top = max(0.0, min([self.top, *(y - radius for _, y in joints)]))

@@ -20,14 +20,7 @@ from camera_sims.artwork import OVERSAMPLING, front
 from camera_sims.backdrop import draw_backdrop
 from camera_sims.figures import Mask, draw_person
 from camera_sims.people import Box, Pose
-from camera_sims.planogram import (
-    FRAME_HEIGHT,
-    FRAME_WIDTH,
-    PLANE_HEIGHT,
-    PLANE_WIDTH,
-    Gondola,
-    ZonePlan,
-)
+from camera_sims.planogram import FRAME_HEIGHT, FRAME_WIDTH, Gondola, Matrix, ZonePlan
 from camera_sims.prints import Image
 from camera_sims.stockbook import Slots
 from camera_sims.visits import Change, Item
@@ -50,6 +43,7 @@ class Renderer:
         self._bare = draw_backdrop(gondola, np.random.default_rng(seed))
         self._plane = self._bare.copy()
         self._field = light_field(look)
+        self._maps = _plane_pixels(gondola.homography)
         self._still = np.empty((FRAME_HEIGHT, FRAME_WIDTH, 3), np.uint8)
         for zone in range(len(gondola.zones)):
             self._stock_zone(zone, contents)
@@ -95,27 +89,24 @@ class Renderer:
 
     def _project(self, left: int, top: int, right: int, bottom: int) -> None:
         """Bring a rectangle of the frame up to date with the shelf plane."""
-        shift = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64)
-        size = (right - left, bottom - top)
-        part = cv2.warpPerspective(
-            self._plane,
-            shift @ self._gondola.homography,
-            size,
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REFLECT,
-        )
-        lit = cv2.multiply(part, self._field[top:bottom, left:right], scale=1 / 255)
-        self._still[top:bottom, left:right] = lit
+        part = (slice(top, bottom), slice(left, right))
+        coarse, fine = (pixels[part] for pixels in self._maps)
+        seen = cv2.remap(self._plane, coarse, fine, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        self._still[part] = cv2.multiply(seen, self._field[part], scale=1 / 255)
+
+
+def _plane_pixels(homography: Matrix) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint16]]:
+    """Which pixel of the shelf plane each pixel of the frame shows, as ``cv2.remap`` wants it."""
+    y, x = np.mgrid[0:FRAME_HEIGHT, 0:FRAME_WIDTH]
+    frame = np.stack([x, y], axis=2).astype(np.float32)
+    plane = np.asarray(cv2.perspectiveTransform(frame, np.linalg.inv(homography)), np.float32)
+    coarse, fine = cv2.convertMaps(plane[:, :, 0], plane[:, :, 1], cv2.CV_16SC2)
+    return np.asarray(coarse, np.int16), np.asarray(fine, np.uint16)
 
 
 def _zone_rect(plan: ZonePlan) -> tuple[int, int, int, int]:
-    """All that packages of a zone can touch in the shelf plane, short of the neighbours."""
-    return (
-        int(plan.left) - 7,
-        int(plan.ceiling),
-        int(plan.right) + 7,
-        int(plan.floor) + 5,
-    )
+    """All that packages of a zone may touch in the shelf plane; no two zones share a pixel of it."""
+    return int(plan.left) - 6, int(plan.ceiling), int(plan.right) + 6, int(plan.floor) + 5
 
 
 def _placement(plan: ZonePlan, slot: int, item: Item) -> npt.NDArray[np.float64]:
@@ -134,8 +125,9 @@ def _draw_item(plane: Image, plan: ZonePlan, slot: int, item: Item) -> None:
     art = front(item.sku)
     matrix = _placement(plan, slot, item)
     corners = art.outline @ matrix[:, :2].T + matrix[:, 2]
-    x0, y0 = np.maximum(0, np.floor(corners.min(axis=0)).astype(int) - 6)
-    x1, y1 = np.minimum((PLANE_WIDTH, PLANE_HEIGHT), np.ceil(corners.max(axis=0)).astype(int) + 6)
+    limits = _zone_rect(plan)
+    x0, y0 = np.maximum(limits[:2], np.floor(corners.min(axis=0)).astype(int) - 6)
+    x1, y1 = np.minimum(limits[2:], np.ceil(corners.max(axis=0)).astype(int) + 6)
     local = matrix.copy()
     local[:, 2] -= (x0, y0)
     # Shrinking by three would skip pixels: shrink with area weights first, then turn.
