@@ -32,7 +32,8 @@ def plan(wanted: str | None, pods: Sequence[PodView]) -> Plan:
     others = [pod for pod in alive if pod.template != wanted]
     if wanted is None:
         return Plan(False, tuple(pod.name for pod in others))
-    surplus = [pod.name for pod in targets[:-1]]
+    best = max(targets, key=lambda pod: (pod.ready, pod.name), default=None)
+    surplus = [pod.name for pod in targets if pod is not best]
     if any(pod.ready for pod in targets):
         return Plan(False, tuple(surplus + [pod.name for pod in others]))
     worth = sorted(others, key=lambda pod: (pod.ready, pod.was_ready, pod.name))

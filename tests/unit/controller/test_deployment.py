@@ -44,11 +44,11 @@ RUNNING = Observed("r2", generation=3, observed_generation=3, desired=2, ready=2
             "image is evil:1", id="drift",
         ),
         pytest.param(
-            DESIRED, replace(RUNNING, observed_generation=2), Action.WAIT, State.PROGRESSING, "not yet looked",
+            DESIRED, replace(RUNNING, observed_generation=2), Action.WAIT, State.PROGRESSING, "not yet",
             id="status-is-of-an-older-generation",
         ),
         pytest.param(
-            DESIRED, replace(RUNNING, updated=1), Action.WAIT, State.PROGRESSING, "1 of 2 nodes", id="half-way"
+            DESIRED, replace(RUNNING, updated=1), Action.WAIT, State.PROGRESSING, "1 of 2 nodes", id="half"
         ),
         pytest.param(
             DESIRED, replace(RUNNING, updated=1, problems=("node n: image x cannot be pulled",)), Action.WAIT,
@@ -59,7 +59,7 @@ RUNNING = Observed("r2", generation=3, observed_generation=3, desired=2, ready=2
             id="deadline-passed",
         ),
         pytest.param(
-            LATE, replace(RUNNING, observed_generation=2), Action.FAILED, State.FAILED, "not yet looked",
+            LATE, replace(RUNNING, observed_generation=2), Action.FAILED, State.FAILED, "not yet",
             id="cluster-controller-is-dead",
         ),
         pytest.param(LATE, RUNNING, Action.READY, State.READY, "2 of 2", id="late-but-ready"),

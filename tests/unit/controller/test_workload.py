@@ -192,7 +192,7 @@ def test_what_was_applied_is_found_again_in_the_live_object() -> None:
             {"c": [{"name": "x", "v": 1}]}, {"c": [{"name": "x", "v": 2}]}, ("c[x].v is 2 instead of 1",),
             id="changed-in-a-named-list",
         ),
-        pytest.param({"c": [{"name": "x"}]}, {"c": []}, ("c[x] was removed",), id="removed-from-a-named-list"),
+        pytest.param({"c": [{"name": "x"}]}, {"c": []}, ("c[x] was removed",), id="removed-from-named-list"),
         pytest.param({"c": ["a"]}, {"c": ["a", "b"]}, ("c is ['a', 'b'] instead of ['a']",), id="plain-list"),
         pytest.param({"c": ["a"]}, {"c": None}, ("c is None instead of ['a']",), id="another-type"),
     ],
