@@ -22,12 +22,12 @@ from controller.models.train import train as run_training
 from controller.models.yolo import Metrics, TrainSettings
 
 app = typer.Typer(name="models", help="Train, evaluate, export and import models.", no_args_is_help=True)
+cli_store.register(app)
 console = Console(stderr=True)
 
 
 def register(root: typer.Typer) -> None:
     """Add ``models`` to the command line."""
-    cli_store.register(app)
     root.add_typer(app, name="models")
 
 
@@ -173,5 +173,4 @@ def refuse(error: PermanentError) -> typer.Exit:
 
 
 if __name__ == "__main__":
-    cli_store.register(app)
     app()
