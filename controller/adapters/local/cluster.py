@@ -4,7 +4,6 @@ This is the default of the demo and of a laptop. ``python -m controller.adapters
 RUN_DIRECTORY`` stops everything that runs under a run directory.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -187,4 +186,4 @@ def _signal(node: NodeDir, number: int) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"stopped": stop_all(Path(sys.argv[1]))}))
+    stop_all(Path(sys.argv[1]))

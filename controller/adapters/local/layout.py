@@ -96,7 +96,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     if not isinstance(found, dict):
-        raise ValueError(f"{path} does not hold a JSON object; delete it")  # noqa: TRY004 - the file is wrong
+        raise ValueError(f"{path} does not hold a JSON object; delete it")
     return found
 
 

@@ -26,6 +26,8 @@ INHERITED = (
 )
 """All that a pod's process takes over from the supervisor's environment; an image would bring its own."""
 
+TMP = "/tmp"  # noqa: S108 - inside the pod
+
 Mounts = dict[str, Path]
 """Mount path in the pod → directory here."""
 
@@ -86,8 +88,8 @@ def environment(
 ) -> dict[str, str]:
     """The process's whole environment. Raises ``PermanentError`` for what cannot be resolved here."""
     env = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    if "/tmp" in mounts:
-        env["TMPDIR"] = str(mounts["/tmp"])
+    if TMP in mounts:
+        env["TMPDIR"] = str(mounts[TMP])
     for source in container.get("envFrom", ()):
         reference = source.get("secretRef")
         if reference is None:

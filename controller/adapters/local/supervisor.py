@@ -6,6 +6,7 @@ with it, and its successor starts them again from their records.
 
 import hashlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ from controller.adapters.local.layout import NodeDir, acquire, make_private, rea
 from controller.adapters.local.pod import LOG_MAX_BYTES, Pod, PodRecord
 from controller.adapters.local.surge import PodView, plan
 from controller.domain.workload import rollout_of
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.2
 HEARTBEAT_S = 2.0
@@ -39,7 +42,7 @@ class Supervisor:
             try:
                 pod = Pod.load(directory, node, self._secrets)
             except (ValueError, TypeError) as error:
-                print(f"ignoring {directory}: {error}", file=sys.stderr, flush=True)
+                log.error("ignoring %s: %s", directory, error)
                 continue
             if pod is not None:
                 self._pods.append(pod)
@@ -111,8 +114,8 @@ class Supervisor:
 
     def _last_number(self) -> int:
         logs = sorted(make_private(self._node.logs).glob("*.log"))
-        for log in logs[:-KEPT_LOGS]:
-            log.unlink(missing_ok=True)
+        for old in logs[:-KEPT_LOGS]:
+            old.unlink(missing_ok=True)
         return int(logs[-1].name.split("-")[0]) if logs else 0
 
     def _report(self) -> None:
@@ -141,9 +144,9 @@ class Supervisor:
         if seen != last or not 0 <= now - at < HEARTBEAT_S:
             write_json(self._node.observed, {**seen, "at": now, "supervisor_pid": os.getpid()}, durable=False)
             self._written = (now, seen)
-            for log in self._node.logs.glob("*.log"):
-                if log.stat().st_size > LOG_MAX_BYTES:
-                    os.truncate(log, 0)
+            for file in self._node.logs.glob("*.log"):
+                if file.stat().st_size > LOG_MAX_BYTES:
+                    os.truncate(file, 0)
 
 
 def template_hash(desired: dict[str, Any]) -> str:
@@ -189,7 +192,7 @@ def run(node: NodeDir) -> int:
         except OSError as error:  # a full disk must not take the agents down with the supervisor
             if str(error) != complaint:
                 complaint = str(error)
-                print(complaint, file=sys.stderr, flush=True)
+                log.error("%s", complaint)
         if owner and _born(owner) != owner_born:
             stopping = True
         time.sleep(TICK_S)
@@ -214,8 +217,9 @@ def detach() -> None:
 
 
 def main(argv: list[str]) -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     if len(argv) != 2:
-        print("usage: python -m controller.adapters.local.supervisor NODE_DIRECTORY", file=sys.stderr)
+        log.error("usage: python -m controller.adapters.local.supervisor NODE_DIRECTORY")
         return 2
     node = NodeDir(Path(argv[1]))
     detach()
