@@ -1,0 +1,73 @@
+"""The Debian packages that the testbed needs, and which of them are missing.
+
+``python -m k3s.testbed.packages`` prints their names, so that a set-up script need not repeat the list.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from k3s.testbed.errors import TestbedError
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A Debian package; it is there when ``program`` is. ``why`` is for people."""
+
+    name: str
+    program: str
+    why: str
+
+    @property
+    def present(self) -> bool:
+        return Path(self.program).exists() if self.program.startswith("/") else bool(shutil.which(self.program))
+
+
+CNI_BIN = "/usr/lib/cni"
+GO = "/usr/lib/go-1.19/bin/go"
+
+RUN = (
+    Package("iproute2", "ip", "network namespaces and links"),
+    Package("openssl", "openssl", "certificates"),
+    Package("gcc", "gcc", "the sandbox image's one program"),
+    Package("libc6-dev", "/usr/include/signal.h", "the same"),
+    Package("containerd", "containerd", "runs the containers"),
+    Package("runc", "runc", "the same"),
+    Package("containernetworking-plugins", f"{CNI_BIN}/ptp", "the pods' network"),
+    Package("etcd-server", "etcd", "the control plane's store"),
+)
+"""To run stores."""
+
+BUILD = (
+    Package("golang-1.19-go", GO, "compiles Kubernetes"),
+    Package("make", "make", "the same"),
+    Package("rsync", "rsync", "the same"),
+)
+"""To build Kubernetes from Debian's source, besides."""
+
+IMAGES = (
+    Package("buildah", "buildah", "builds container images without a daemon"),
+    Package("debootstrap", "debootstrap", "makes a base image from the Debian archive"),
+)
+"""To build container images for the stores; the testbed itself does not need them."""
+
+
+def missing(packages: tuple[Package, ...]) -> tuple[str, ...]:
+    return tuple(package.name for package in packages if not package.present)
+
+
+def require(packages: tuple[Package, ...], purpose: str) -> None:
+    """Raises TestbedError with the one command that installs what is missing."""
+    absent = missing(packages)
+    if absent:
+        raise TestbedError(
+            f"{purpose} needs packages that are not installed. As root:\n"
+            f"    apt-get update && apt-get install --no-install-recommends {' '.join(absent)}\n"
+            "(containerd and etcd need not run as services: the testbed starts its own.)"
+        )
+
+
+if __name__ == "__main__":
+    typer.echo("\n".join(package.name for package in (*RUN, *BUILD, *IMAGES)))
