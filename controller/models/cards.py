@@ -8,18 +8,15 @@ from typing import Any
 
 
 def model_card(
-    name: str, version: str, training: Mapping[str, Any], evaluations: Sequence[Mapping[str, Any]]
+    name: str, version: str, stages: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Markdown. ``training`` is ``training.json``, ``evaluations`` the reports of ``models evaluate``."""
-    settings = training["settings"]
-    data = training.get("dataset", {})
+    """Markdown. ``stages`` are the ``training.json`` of each stage, ``evaluations`` the reports of
+    ``models evaluate``."""
     lines = [
         f"# Model card: {name} {version}",
         "",
-        (
-            f"{training['architecture'].upper()} (Ultralytics), trained from random weights: no pretrained "
-            "weights, no photographs. It detects front faces of packages and persons on shop shelves."
-        ),
+        f"{stages[0]['architecture'].upper()} (Ultralytics), {_origin(stages[0])}",
+        "It detects front faces of packages, and persons, on pictures of shop shelves.",
         "",
         "| Artifact | Format | Input (h x w) | Bytes | Digest |",
         "|---|---|---|---|---|",
@@ -39,15 +36,11 @@ def model_card(
         "",
         "## Training",
         "",
-        f"- Data: {data.get('name', 'unnamed')} {data.get('version', '')}, see DATASET_CARD.md.",
-        (
-            f"- {settings['epochs']} epochs, batches of {settings['batch']}, images of "
-            f"{settings['image_size']} px, seed {settings['seed']}, {training['seconds'] / 60:.0f} minutes."
-        ),
-        (
-            f"- On the validation pictures: mAP50 {training['validation']['map50']:.3f}, "
-            f"mAP50-95 {training['validation']['map50_95']:.3f}."
-        ),
+        "Settings that are not named here are those of `storefleet models train`. Data: DATASET_CARD.md.",
+        "",
+    ]
+    lines += [f"{number}. {_stage(stage)}" for number, stage in enumerate(stages, 1)]
+    lines += [
         "",
         "## Measured on pictures that training never saw",
         "",
@@ -99,6 +92,23 @@ def dataset_card(data: Mapping[str, Any]) -> str:
         counts = (str(part.get("labels", {}).get(name, 0)) for part in splits.values())
         lines.append(f"| {name} | {' | '.join(counts)} |")
     return "\n".join([*lines, ""])
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    settings, data, reached = stage["settings"], stage.get("dataset", {}), stage["validation"]
+    start = f"from `{stage['weights']}`" if stage["weights"] else "from random weights"
+    return (
+        f"{start}, on {data.get('name', 'unnamed')} {data.get('version', '')}: {settings['epochs']} epochs, "
+        f"batches of {settings['batch']}, images of {settings['image_size']} px, seed {settings['seed']}, "
+        f"{stage['seconds'] / 60:.0f} minutes; mAP50 {reached['map50']:.3f}, mAP50-95 "
+        f"{reached['map50_95']:.3f} on {reached['images']} validation pictures."
+    )
+
+
+def _origin(first: Mapping[str, Any]) -> str:
+    if first["weights"] is None:
+        return "trained from random weights: no weights of others."
+    return f"trained on from `{first['weights']}`."
 
 
 _FACTS = (("origin", "Origin"), ("licence", "Licence"), ("limits", "Limits"))

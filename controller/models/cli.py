@@ -45,10 +45,20 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Images per step.")] = 16,
     seed: Annotated[int, typer.Option(help="Decides initial weights and augmentation.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Image loading processes.")] = 1,
+    weights: Annotated[
+        Path | None, typer.Option(help="Go on from this checkpoint (yours: it is a pickle).")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in OUT.")] = False,
 ) -> None:
-    """Train YOLO26n from random weights. Example: storefleet models train --data DATA --out RUN"""
-    settings = TrainSettings(epochs, imgsz, batch, seed, workers, resume)
+    """Train YOLO26n, from random weights unless --weights names others.
+
+    Example: storefleet models train --data DATA --out RUN
+    """
+    if resume and weights is not None:
+        raise typer.BadParameter(
+            "goes on with the weights of the run; leave out --weights", param_hint="--resume"
+        )
+    settings = TrainSettings(epochs, imgsz, batch, seed, workers, weights, resume)
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TimeRemainingColumn(), TextColumn("{task.fields[figures]}"),
@@ -124,20 +134,21 @@ def evaluate(
 
 @app.command()
 def card(
-    training: Annotated[Path, typer.Option(help="training.json of the run.")],
+    training: Annotated[list[Path], typer.Option(help="training.json of each stage, in order.")],
     evaluation: Annotated[list[Path], typer.Option(help="Report of 'models evaluate --json'; repeatable.")],
     out: Annotated[Path, typer.Option(help="Directory for the cards and metrics.json.")],
     name: Annotated[str, typer.Option(help="Name of the model.")] = "shelf",
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
 ) -> None:
     """Write MODEL_CARD.md, DATASET_CARD.md and metrics.json from a run and its evaluations."""
-    run = json.loads(training.read_text())
+    stages = [json.loads(path.read_text()) for path in training]
     reports = [json.loads(path.read_text()) for path in evaluation]
-    data = run.get("dataset", {})
     figures = {report["file"]: {k: v for k, v in report.items() if k != "dataset"} for report in reports}
     out.mkdir(parents=True, exist_ok=True)
-    (out / "MODEL_CARD.md").write_text(model_card(name, version, run, reports))
-    (out / "DATASET_CARD.md").write_text(dataset_card(data))
+    (out / "MODEL_CARD.md").write_text(model_card(name, version, stages, reports))
+    held_out = [report["dataset"] for report in reports[:1]]
+    cards = [dataset_card(data) for data in (*(stage.get("dataset", {}) for stage in stages), *held_out)]
+    (out / "DATASET_CARD.md").write_text("\n".join(dict.fromkeys(cards)))
     (out / "metrics.json").write_text(
         json.dumps({"name": name, "version": version, "artifacts": figures}, indent=2) + "\n"
     )

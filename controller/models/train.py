@@ -1,7 +1,7 @@
 """``storefleet models train``: from a dataset directory to a checkpoint with its figures.
 
-The run is decided by the data, the settings and the seed; the initial weights are random, so no
-model of another party, and no licence but our own and Ultralytics', is inside.
+The run is decided by the data, the settings and the seed. Unless told otherwise the initial weights are
+random, so no model of another party, and no licence but our own and Ultralytics', is inside.
 """
 
 import json
@@ -40,9 +40,9 @@ def train(data: Path, out: Path, settings: TrainSettings, report: Report) -> Tra
     shutil.copyfile(best, checkpoint)
     summary = {
         "architecture": yolo.ARCHITECTURE.removesuffix(".yaml"),
-        "pretrained": False,
+        "weights": settings.weights.name if settings.weights else None,
         "names": list(dataset.names),
-        "settings": {k: v for k, v in asdict(settings).items() if k not in {"resume", "workers"}},
+        "settings": {k: v for k, v in asdict(settings).items() if k not in {"resume", "workers", "weights"}},
         "seconds": round(seconds, 1),
         "validation": {"images": count_images(validation)} | asdict(metrics),
         "dataset": dataset.card,

@@ -20,6 +20,11 @@ from controller.models.telemetry import forbid_telemetry
 ARCHITECTURE = "yolo26n.yaml"
 """Ships with Ultralytics; 2.5 million parameters, no NMS needed after it (end to end)."""
 
+_FROM_SCRATCH = {"lr0": 0.002, "mosaic": 1.0, "hsv_s": 0.4, "scale": 0.25, "translate": 0.1}
+_FINE_TUNING = {
+    "lr0": 0.001, "warmup_epochs": 0.5, "mosaic": 0.0, "hsv_s": 0.3, "scale": 0.15, "translate": 0.05,
+}  # fmt: skip
+
 Report = Callable[[int, int, int, int, Mapping[str, float]], None]
 """``report(epoch, epochs, batch, batches, figures)``, counted from 1."""
 
@@ -34,6 +39,9 @@ class TrainSettings:
     batch: int = 16
     seed: int = 0
     workers: int = 1
+    weights: Path | None = None
+    """Checkpoint to go on from, instead of random weights: gentler augmentation and half the learning rate,
+    for a second stage. It is a pickle, and opening it runs the code in it."""
     resume: bool = False
     """Go on from ``last.pt`` of an interrupted run in the same output directory."""
 
@@ -60,8 +68,8 @@ class Metrics:
 
 
 def train(data: Path, out: Path, settings: TrainSettings, report: Report) -> tuple[Path, Metrics]:
-    """Train YOLO26n from random weights on ``data`` (a dataset YAML). Returns the best checkpoint and
-    its figures on the validation images. Runs on a GPU if there is one.
+    """Train YOLO26n on ``data`` (a dataset YAML), from random weights unless ``settings`` name others.
+    Returns the best checkpoint and its figures on the validation images. Runs on a GPU if there is one.
 
     Raises ``DatasetError``, ``CheckpointError`` (nothing to resume), ``MissingExtra``.
     """
@@ -70,18 +78,23 @@ def train(data: Path, out: Path, settings: TrainSettings, report: Report) -> tup
     last = run / "weights" / "last.pt"
     if settings.resume and not last.is_file():
         raise CheckpointError(f"nothing to resume: there is no {last}")
-    model = ultralytics.YOLO(str(last) if settings.resume else ARCHITECTURE, task="detect", verbose=False)
+    start = last if settings.resume else settings.weights or Path(ARCHITECTURE)
+    try:
+        model = ultralytics.YOLO(str(start), task="detect", verbose=False)
+    except Exception as error:  # a pickle can raise anything
+        raise CheckpointError(f"cannot start from {start}: {type(error).__name__}: {error}") from error
     _report_progress(model, report)
     arguments: dict[str, Any] = {
         "data": str(data), "epochs": settings.epochs, "imgsz": settings.image_size,
         "batch": settings.batch, "seed": settings.seed, "workers": settings.workers,
         "project": str(out.resolve()), "name": "run", "exist_ok": True,
         "pretrained": False, "resume": settings.resume,
-        "amp": False, "plots": False, "verbose": False, "cache": "ram",
-        "optimizer": "AdamW", "lr0": 0.002, "close_mosaic": min(8, max(1, settings.epochs // 4)),
+        "amp": False, "plots": False, "verbose": False, "cache": "ram", "optimizer": "AdamW",
         # Packages carry print, so no mirror images; shop light varies more than colour does.
-        "fliplr": 0.0, "hsv_h": 0.01, "hsv_s": 0.4, "hsv_v": 0.3, "scale": 0.25, "translate": 0.1,
+        "fliplr": 0.0, "hsv_h": 0.01, "hsv_v": 0.3,
     }  # fmt: skip
+    arguments |= _FINE_TUNING if settings.weights else _FROM_SCRATCH
+    arguments["close_mosaic"] = min(8, max(1, settings.epochs // 4))
     with _bfloat16_on_cpu():
         try:
             result = model.train(trainer=_trainer(), **arguments)

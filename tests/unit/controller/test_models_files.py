@@ -130,6 +130,7 @@ def test_cards_are_written_from_recorded_figures() -> None:
     }
     training = {
         "architecture": "yolo26n",
+        "weights": None,
         "settings": {"epochs": 2, "batch": 16, "image_size": 320, "seed": 0},
         "seconds": 120.0,
         "validation": {"images": 4, **metrics},
@@ -144,11 +145,14 @@ def test_cards_are_written_from_recorded_figures() -> None:
         "images": 9,
         "metrics": metrics,
     }
-    card = model_card("shelf", "1", json.loads(json.dumps(training)), [report])
+    card = model_card(
+        "shelf", "1", [json.loads(json.dumps(training)), training | {"weights": "best.pt"}], [report]
+    )
     assert "| shelf.zip | openvino | 384 x 640 | 5 | `sha256:ab` |" in card
     assert "| cola-can | 12 | 0.900 | 0.800 | 0.950 | 0.700 |" in card
     assert "| **all** | 12 | 0.900 | 0.800 | 0.951 | 0.710 |" in card
-    assert "Data: shelves 3" in card
+    assert "1. from random weights, on shelves 3: 2 epochs" in card
+    assert "2. from `best.pt`, on shelves 3" in card
     text = dataset_card(data)
     assert "| train | 40 | 20, from 1 to 20 |" in text
     assert "| cola-can | 99 | 0 |" in text
