@@ -14,6 +14,7 @@ from controller.cli_queries import AsJson, Limit, StoreOption, Zone, asking, con
 from controller.cli_tables import Clock, age, clock_for, short
 from controller.client import Client
 from controller.domain.deployment import State
+from controller.domain.release import is_pinned
 from controller.errors import InvalidError, PermanentError, TransientError
 
 POLL_S = 0.5
@@ -63,6 +64,10 @@ def release_create(
         print_json(release)
         return
     console.print(f"Release {name}: model {short(release['model_digest'])}, image {image}.", highlight=False)
+    if not is_pinned(image):
+        console.print(
+            "A tag may move: name the image by digest (…@sha256:…) so that every node runs the same."
+        )
 
 
 @release_app.command("list")

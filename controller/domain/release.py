@@ -12,9 +12,6 @@ from contract.signing import Signed
 from contract.store_config import StoreConfig
 from contract.workload import ModelManifest
 
-PERSON_CLASS = "person"
-"""The one class of a model that no planogram lists: it hides zones instead of filling them."""
-
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 _LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
 _HOST = rf"{_LABEL}(?:\.{_LABEL})*(?::\d+)?"
