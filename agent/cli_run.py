@@ -22,7 +22,9 @@ from agent.adapters.node_lock import NodeLock
 from agent.adapters.opencv.annotate import AnnotatedWriter, annotate
 from agent.adapters.opencv.inspect import CvInspector
 from agent.adapters.opencv.source import CameraSource
+from agent.adapters.opencv.threads import use_one_thread
 from agent.adapters.outbox import SqliteOutbox
+from agent.adapters.reference_files import ReferenceFiles
 from agent.adapters.system import SystemProbe
 from agent.errors import PermanentError, TransientError
 from agent.ports import Detector
@@ -41,6 +43,7 @@ def run(settings: RunSettings) -> int:
         signal.signal(number, lambda *_: stop.set())
     split_mqtt_url(settings.mqtt_url)  # Better now than when the node has been taken over.
     password = read_secret(settings.mqtt_password_file, "MQTT password")
+    use_one_thread()
     cache = ModelCache(settings.data_dir)
 
     def connect(session_id: UUID, *, will: tuple[str, bytes], subscriptions: list[str]) -> MqttBroker:
@@ -68,6 +71,7 @@ def run(settings: RunSettings) -> int:
             model_works=model_works,
             open_source=lambda camera: CameraSource(camera.url, camera.fps),
             make_inspector=lambda camera: CvInspector(),
+            references=ReferenceFiles(settings.data_dir),
             open_outbox=lambda origin: SqliteOutbox(settings.data_dir, origin, clock=time.time),
             new_id=new_event_id,
             connect=connect,

@@ -23,7 +23,8 @@ from agent.domain.facts import Fact
 from agent.domain.store_view import StoreView
 from agent.errors import TransientError
 from agent.meter import CameraMeter
-from agent.ports import Detector, EventDraft, Frame, Inspector, Outbox, SourceHealth
+from agent.ports import Detector, EventDraft, Frame, Inspector, Outbox, ReferenceViews, SourceHealth
+from agent.references import References
 from contract.events import Event
 from contract.store_config import Camera, StoreConfig
 
@@ -83,7 +84,10 @@ class SavedState:
 
 class Pipeline:
     """Raises ``PermanentError`` out of any method when the outbox is damaged; everything that one frame
-    can do wrong is counted against its camera only."""
+    can do wrong is counted against its camera only.
+
+    ``references`` keeps the reference views for the next process; without it they end with this object.
+    """
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class Pipeline:
         outbox: Outbox,
         *,
         make_inspector: MakeInspector,
+        references: ReferenceViews | None = None,
         new_id: Callable[[], UUID],
         timer: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -100,6 +105,7 @@ class Pipeline:
         self._detector = detector
         self._outbox = outbox
         self._make_inspector = make_inspector
+        self._references = References(references)
         self._new_id = new_id
         self._timer = timer
         saved = SavedState.from_bytes(outbox.status().state)
@@ -148,7 +154,7 @@ class Pipeline:
                 self._config, self._view, camera, frame.captured_at, detections, stats, size, health, now
             )
             if store_view.wants_reference(self._config, view, camera, detections, stats, size, now):
-                desk.inspector.adopt_reference(frame.image)
+                self._references.adopted(camera, desk.inspector.adopt_reference(frame.image), now)
                 view = store_view.reference_adopted(view, camera, now)
         except Exception as error:  # noqa: BLE001 - one camera's trouble is its own
             self._failed(desk, error)
@@ -176,8 +182,9 @@ class Pipeline:
         self._fit_desks()
 
     def save(self, now: float) -> bool:
-        """Store the state without events; False when the disk refuses."""
-        return self._append([], self._view, now) is not None
+        """Store the state without events, and new reference views; False when the disk refuses."""
+        kept = self._references.save()
+        return self._append([], self._view, now) is not None and kept
 
     def _keep(
         self,
@@ -207,7 +214,8 @@ class Pipeline:
                 "camera status",
                 extra={"camera": desk.camera.id, "status": condition.status, "reason": condition.reason},
             )
-        if self._unsaved and (self._saved_at is None or not 0 <= now - self._saved_at < SAVE_EVERY_S):
+        unsaved = self._unsaved or self._references.unsaved
+        if unsaved and (self._saved_at is None or not 0 <= now - self._saved_at < SAVE_EVERY_S):
             self.save(now)
         return events
 
@@ -235,6 +243,7 @@ class Pipeline:
         desk.report.meter.failed(text)
 
     def _fit_desks(self) -> None:
+        self._references.fit(self._config)
         desks = {}
         for camera in self._config.cameras:
             desk = self._desks.get(camera.id)
@@ -242,9 +251,17 @@ class Pipeline:
                 condition = self._view.cameras[camera.id].condition.condition
                 meter = CameraMeter(self._looked_at.get(camera.id))
                 report = CameraReport(camera.id, meter, condition)
-                desk = _Desk(camera, self._make_inspector(camera), report)
+                desk = _Desk(camera, self._new_inspector(camera), report)
             elif desk.camera != camera:
-                desk = replace(desk, camera=camera, inspector=self._make_inspector(camera))
+                desk = replace(desk, camera=camera, inspector=self._new_inspector(camera))
             desks[camera.id] = desk
         self._desks = desks
         self._looked_at = {camera: at for camera, at in self._looked_at.items() if camera in desks}
+
+    def _new_inspector(self, camera: Camera) -> Inspector:
+        """One that knows the view on which the camera's zones were drawn, if that has been kept."""
+        inspector = self._make_inspector(camera)
+        adopted_at = self._references.restore(camera.id, inspector)
+        if adopted_at is not None:
+            self._view = store_view.reference_adopted(self._view, camera.id, adopted_at)
+        return inspector

@@ -3,7 +3,7 @@
 Times are seconds since the Unix epoch (``float``) as given by the agent's clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.domain.detection import Detection, FrameStats
+from agent.domain.reference_view import Drawing
 from contract.events import Event, EventBase
 from contract.messages import EventAck
 
 Image = npt.NDArray[np.uint8]
 """Height x width x 3, BGR, 8 bits."""
+Thumbnail = npt.NDArray[np.uint8]
+"""Height x width, grey, 8 bits: a whole frame scaled down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,36 @@ class Inspector(Protocol):
 
     def inspect(self, image: Image) -> FrameStats: ...
 
-    def adopt_reference(self, image: Image) -> None:
-        """Take ``image`` as the view that zones were drawn on."""
+    def adopt_reference(self, image: Image) -> Thumbnail:
+        """Take ``image`` as the view that zones were drawn on; returns what ``restore_reference`` takes."""
+
+    def restore_reference(self, thumbnail: Thumbnail) -> bool:
+        """Take up again what an earlier inspector adopted; False, and nothing done, when it was one of
+        another make, whose thumbnails do not compare."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceView:
+    """What a camera showed when its zones were drawn."""
+
+    thumbnail: Thumbnail
+    drawing: Drawing
+    """The zones that it stands for."""
+    adopted_at: float
+
+
+class ReferenceViews(Protocol):
+    """Reference views on disk, one per camera."""
+
+    def load(self, camera: str) -> ReferenceView | None:
+        """None when there is none that can be used; why not is logged."""
+
+    def save(self, camera: str, view: ReferenceView) -> None:
+        """Replace the camera's view, durably and as a whole. Raises ``TransientError`` when the disk
+        refuses; then the former one is still there."""
+
+    def keep_only(self, cameras: Collection[str]) -> None:
+        """Forget the views of all other cameras. Raises ``TransientError``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from agent.handover import Claim, leave
 from agent.health import HealthKeeper
 from agent.loop import Loop
 from agent.pipeline import MakeInspector, Pipeline
-from agent.ports import Broker, Detector, Outbox
+from agent.ports import Broker, Detector, Outbox, ReferenceViews
 from agent.publisher import Publisher
 from agent.sources import OpenSource, Sources
 from agent.telemetry import DeviceReporter, Probe
@@ -73,6 +73,7 @@ class Parts:
     """Called once the model has taken over the node."""
     open_source: OpenSource
     make_inspector: MakeInspector
+    references: ReferenceViews
     open_outbox: Callable[[Origin], DurableOutbox]
     new_id: Callable[[], UUID]
     connect: ConnectBroker
@@ -167,7 +168,12 @@ class Runtime:
         config = self._watch.config or config
         self._sources.apply(config.cameras)
         pipeline = Pipeline(
-            config, detector, outbox, make_inspector=parts.make_inspector, new_id=parts.new_id
+            config,
+            detector,
+            outbox,
+            make_inspector=parts.make_inspector,
+            references=parts.references,
+            new_id=parts.new_id,
         )
         self._pipeline = pipeline
         self._loop = loop = Loop(

@@ -1,12 +1,49 @@
-"""When a frame may become the reference view that tells whether a camera was moved.
+"""When a frame may become the reference view that tells whether a camera was moved, and how long that
+view may serve.
 
 A reference taken at a bad moment (a person in front, lights off, lens already turned) would make every
 later judgement wrong, so it is taken late rather than early, and renewed only where it changes little.
+It serves the zones that were drawn on it, whatever process looks: a camera that was moved while nobody
+looked must not pass for one whose shelves were emptied.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from agent.domain.camera_condition import ConditionState
 from agent.domain.condition_limits import LIMITS, ConditionLimits
 from agent.domain.detection import FrameStats
+from agent.domain.zone_state import outline_of
+from contract.store_config import Camera, StoreConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The zones of one camera as drawn on its view."""
+
+    frame_size: tuple[int, int]
+    """Width and height in pixels."""
+    outlines: Mapping[str, int]
+    """``zone_state.outline_of`` each zone, by its id."""
+
+    def replaces(self, before: "Drawing") -> bool:
+        """Whether these zones were drawn on another view than those of ``before``."""
+        return self.frame_size != before.frame_size or drawn_anew(before.outlines, self.outlines)
+
+
+def drawing_of(config: StoreConfig, camera: Camera) -> Drawing:
+    return Drawing(camera.frame_size, {zone.id: outline_of(zone) for zone in config.zones_of(camera.id)})
+
+
+def drawn_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """Whether a camera's zones (outlines by zone id) were drawn anew on what it shows now.
+
+    They were when an outline changed, or when none is left of the former ones. Zones that were only added,
+    removed or renamed say nothing about the others, which may still wait for a moved camera to come back.
+    """
+    if any(after[zone] != outline for zone, outline in before.items() if zone in after):
+        return True
+    return bool(after) and before.keys().isdisjoint(after) and set(before.values()).isdisjoint(after.values())
 
 
 def should_adopt_reference(

@@ -46,8 +46,8 @@ from agent.domain.condition_limits import LIMITS, ConditionLimits
 from agent.domain.detection import PERSON, Detection, FrameStats
 from agent.domain.facts import Fact
 from agent.domain.geometry import frame_share
-from agent.domain.reference_view import should_adopt_reference
-from agent.domain.zone_state import ZoneRule, ZoneState, new_state
+from agent.domain.reference_view import drawn_anew, should_adopt_reference
+from agent.domain.zone_state import ZoneRule, ZoneState, new_state, outline_of
 from contract.events import CameraStatusChanged, CameraStatusData
 from contract.names import UnknownReason
 from contract.store_config import Camera, StoreConfig, Zone
@@ -98,15 +98,14 @@ def fit(config: StoreConfig, view: StoreView) -> StoreView:
     for name, drawn in by_camera.items():
         old = view.cameras.get(name, CameraView({}))
         states: dict[str, ZoneState] = {}
-        redrawn = False
         for zone in drawn:
             fresh = new_state(zone)
             state = old.zones.get(zone.id, fresh)
-            redrawn |= state.outline != fresh.outline
             same = (state.sku, state.outline) == (fresh.sku, fresh.outline)
             states[zone.id] = state if same else fresh
         camera = replace(old, zones=states)
-        if redrawn:
+        before = {name: state.outline for name, state in old.zones.items()}
+        if drawn_anew(before, {zone.id: outline_of(zone) for zone in drawn}):
             camera = replace(
                 camera,
                 reference_at=None,
@@ -208,6 +207,7 @@ def wants_reference(
 
 
 def reference_adopted(view: StoreView, camera: str, now: float) -> StoreView:
+    """The camera's frames are compared with a view that was taken at ``now``."""
     old = view.cameras[camera]
     return StoreView({**view.cameras, camera: replace(old, reference_at=now)})
 

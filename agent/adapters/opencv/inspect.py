@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.domain.detection import FrameStats
-from agent.ports import Image
+from agent.ports import Image, Thumbnail
 
 THUMBNAIL_WIDTH = 320
 _EDGE = 12.0
@@ -50,12 +50,21 @@ class CvInspector:
     """Implements ``Inspector`` for one camera and one thread."""
 
     def __init__(self) -> None:
-        self._previous: tuple[Image, Image] | None = None
+        self._previous: tuple[Image, Thumbnail] | None = None
         self._reference: _View | None = None
         self._window: Floats = np.empty((0, 0), np.float32)
 
-    def adopt_reference(self, image: Image) -> None:
-        self._reference = self._view(_gradient(_thumbnail(image)))
+    def adopt_reference(self, image: Image) -> Thumbnail:
+        thumbnail = _thumbnail(image)
+        self._reference = self._view(_gradient(thumbnail))
+        return thumbnail
+
+    def restore_reference(self, thumbnail: Thumbnail) -> bool:
+        height, width = thumbnail.shape
+        if width != THUMBNAIL_WIDTH or height % _TILES[0] or not height:
+            return False
+        self._reference = self._view(_gradient(thumbnail))
+        return True
 
     def inspect(self, image: Image) -> FrameStats:
         thumbnail = _thumbnail(image)
@@ -67,7 +76,7 @@ class CvInspector:
         changed = self._changed(image, thumbnail)
         return FrameStats(float(mean[0, 0]), float(deviation[0, 0]), edges, changed, shift, match)
 
-    def _changed(self, image: Image, thumbnail: Image) -> float:
+    def _changed(self, image: Image, thumbnail: Thumbnail) -> float:
         """Noise may vanish in a thumbnail: only the frames themselves can say that nothing changed."""
         previous, self._previous = self._previous, (image, thumbnail)
         if previous is None or previous[0].shape != image.shape:
@@ -105,7 +114,7 @@ class CvInspector:
         return _View(gradient, energy, np.asarray(cv2.dft(windowed), np.float32))
 
 
-def _thumbnail(image: Image) -> Image:
+def _thumbnail(image: Image) -> Thumbnail:
     height, width = image.shape[:2]
     size = (
         THUMBNAIL_WIDTH,
@@ -115,7 +124,7 @@ def _thumbnail(image: Image) -> Image:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def _gradient(thumbnail: Image) -> Floats:
+def _gradient(thumbnail: Thumbnail) -> Floats:
     soft = cv2.GaussianBlur(thumbnail, (3, 3), 0)
     across = cv2.Sobel(soft, cv2.CV_32F, 1, 0, scale=0.25)
     down = cv2.Sobel(soft, cv2.CV_32F, 0, 1, scale=0.25)

@@ -14,7 +14,7 @@ from agent.envelope import Origin
 from agent.errors import CameraError
 from agent.loop import Loop
 from agent.pipeline import Pipeline
-from agent.ports import Frame, Image, ModelInfo, SourceHealth
+from agent.ports import Frame, Image, ModelInfo, SourceHealth, Thumbnail
 from agent.sources import Sources
 from contract.store_config import Camera, StoreConfig, load_store_config
 
@@ -57,8 +57,12 @@ class World:
     def inspect(self, image: Image) -> FrameStats:
         return FrameStats(120.0, 40.0, 0.1, 3.0, None, None)
 
-    def adopt_reference(self, image: Image) -> None:
+    def adopt_reference(self, image: Image) -> Thumbnail:
         """Nothing to compare with."""
+        return np.zeros((2, 2), np.uint8)
+
+    def restore_reference(self, thumbnail: Thumbnail) -> bool:
+        return False
 
     def open(self, camera: Camera) -> "Feed":
         if "broken" in camera.id:

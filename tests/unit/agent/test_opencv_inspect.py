@@ -124,6 +124,29 @@ def test_only_the_very_same_picture_counts_as_unchanged() -> None:
     assert inspector.inspect(sensor(shelf(), 2)).changed > 0.05
 
 
+@pytest.mark.parametrize(
+    "picture",
+    [
+        sensor(shelf(goods=4), 1),
+        sensor(shelf(), 1, gain=0.5, sigma=6.0),
+        moved(sensor(shelf(), 1), 60, 30),
+        moved(sensor(shelf(), 1), 0, 0, 6),
+    ],
+    ids=["other goods", "night", "shifted", "turned"],
+)
+def test_a_restored_reference_measures_as_the_adopted_one_did(picture: Image) -> None:
+    first, second = CvInspector(), CvInspector()
+    assert second.restore_reference(first.adopt_reference(sensor(shelf(), 0)))
+    assert second.inspect(picture) == first.inspect(picture)
+
+
+@pytest.mark.parametrize("shape", [(180, 640), (181, 320), (0, 320)])
+def test_a_reference_of_another_make_is_not_taken(shape: tuple[int, int]) -> None:
+    inspector = CvInspector()
+    assert not inspector.restore_reference(np.zeros(shape, np.uint8))
+    assert inspector.inspect(shelf()).match is None
+
+
 def test_without_a_reference_nothing_is_said_about_the_view() -> None:
     stats = CvInspector().inspect(shelf())
     assert stats.shift_px is None

@@ -12,7 +12,7 @@ from agent.domain.detection import Detection, FrameStats
 from agent.envelope import Origin
 from agent.errors import ModelError
 from agent.pipeline import Pipeline, SavedState
-from agent.ports import Frame, Image, ModelInfo, SourceHealth
+from agent.ports import Frame, Image, ModelInfo, SourceHealth, Thumbnail
 from contract.events import Event, EventBase
 from contract.store_config import StoreConfig, load_store_config
 
@@ -51,8 +51,12 @@ class Eyes:
     def inspect(self, image: Image) -> FrameStats:
         return FrameStats(120.0, 40.0, 0.1, 3.0, 0.0 if self.adopted else None, 0.9 if self.adopted else None)
 
-    def adopt_reference(self, image: Image) -> None:
+    def adopt_reference(self, image: Image) -> Thumbnail:
         self.adopted += 1
+        return np.zeros((180, 320), np.uint8)
+
+    def restore_reference(self, thumbnail: Thumbnail) -> bool:
+        return True
 
 
 @dataclass
