@@ -145,7 +145,6 @@ class Stage:
         url = f"http://127.0.0.1:{self._port}"
         if self._client is None:
             self._client = Client(url, token.read_text().strip())
-            self._stack.callback(self._client.close)
         client = self._client
         wait_for("the controller", lambda: _ready(client), [child], 30)
         self._say(f"the controller answers at {url}")
@@ -266,6 +265,8 @@ class Stage:
                 (directory / key).write_text(value)
 
     def _stop_everything(self) -> None:
+        if self._client is not None:
+            self._client.close()
         _stop_clusters(self.clusters)
         for child in reversed(self._children.values()):
             child.stop()
