@@ -3,6 +3,7 @@ picture to the broker, handovers between releases, kill -9, refused models and c
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.adapters.mqtt import MqttAddress, MqttBroker, Will
+from camera_sims.faults import Fault, apply_to_picture
 from contract.events import Event, ZoneKnown, decode_event
 from contract.messages import DeviceState, EventAck, Telemetry, decode_state, decode_telemetry
 from contract.signing import digest_bytes, sign
@@ -297,6 +301,42 @@ def test_killed_release_is_replaced_and_its_late_will_does_not_stay(
     assert (state.status, state.model and state.model.digest) == ("online", second)
     sequences = sorted(event.sequence for event in centre.events.values())
     assert sequences == list(range(1, len(sequences) + 1))
+
+
+def turn_the_camera(video: Path, to: Path) -> None:
+    """Write to ``to`` what the camera of ``video`` shows after a knock."""
+    reader = cv2.VideoCapture(str(video))
+    writer = cv2.VideoWriter(str(to), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (320, 240))
+    while (read := reader.read())[0]:
+        writer.write(apply_to_picture(np.asarray(read[1], np.uint8), Fault.MOVED, np.random.default_rng(1)))
+    reader.release()
+    writer.release()
+
+
+def test_camera_moved_between_a_kill_and_the_restart_is_found_out(rig: AgentRig, centre: Centre) -> None:
+    rig.release("1")
+    rig.video = Path(shutil.copy(rig.video, rig.directory / "camera.avi"))
+    rig.config.write_text(CONFIG.format(video=rig.video))
+    knocked, back = rig.directory / "knocked.avi", rig.directory / "back.avi"
+    turn_the_camera(rig.video, knocked)
+    shutil.copy(rig.video, back)
+    first = start_active(rig, "1")
+    wait_for(lambda: "zone_known" in centre.kinds(), "the first zone_known")
+    wait_for((rig.data / "views" / "aisle-1.pgm").exists, "the stored reference view")
+    first.kill()
+    first.wait(10)
+    knocked.replace(rig.video)
+    second = rig.start("1")
+    wait_for(lambda: "zone_unknown" in centre.kinds(), "zones of a moved camera unknown")
+    wait_for(lambda: centre.telemetry[-1].cameras[0].status == "moved", "the camera reported as moved")
+    second.terminate()
+    assert second.wait(10) == 0
+    back.replace(rig.video)
+    rig.start("1")
+    wait_for(lambda: centre.kinds().count("zone_known") == 2, "the zone known again")
+    assert centre.kinds() == [
+        "status_changed", "zone_known", "status_changed", "zone_unknown", "status_changed", "zone_known",
+    ]  # fmt: skip
 
 
 def damage_truncate(rig: AgentRig, digest: str) -> None:
