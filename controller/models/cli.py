@@ -19,7 +19,7 @@ from controller.models.evaluate import evaluate as run_evaluation
 from controller.models.export import export as run_export
 from controller.models.onnx_file import Weights
 from controller.models.train import train as run_training
-from controller.models.yolo import Metrics, TrainSettings
+from controller.models.yolo import Head, Metrics, TrainSettings
 
 app = typer.Typer(name="models", help="Train, evaluate, export and import models.", no_args_is_help=True)
 cli_store.register(app)
@@ -89,6 +89,9 @@ def export(
     out: Annotated[Path, typer.Option(help="Directory for NAME.zip (OpenVINO) and NAME.onnx.")],
     name: Annotated[str, typer.Option(help="File name without suffix.")] = "model",
     imgsz: Annotated[str, typer.Option(help="Network input, HEIGHTxWIDTH in pixels.")] = "384x640",
+    head: Annotated[
+        Head, typer.Option(help="Which output: nms (surer boxes, readers suppress duplicates) or end2end.")
+    ] = "nms",
     onnx_weights: Annotated[Weights, typer.Option(help="How the ONNX file stores weights.")] = "int8",
 ) -> None:
     """Turn a checkpoint into the artifacts that agents run. A checkpoint is a pickle: it is opened in an
@@ -97,7 +100,7 @@ def export(
     Example: storefleet models export RUN/best.pt --out EXPORT
     """
     try:
-        exported = run_export(weights, out, name, _image_size(imgsz), onnx_weights)
+        exported = run_export(weights, out, name, _image_size(imgsz), onnx_weights, head)
     except PermanentError as error:
         raise refuse(error) from error
     for item in exported:

@@ -9,6 +9,7 @@ from controller.models.artifact import ArtifactInfo, inspect_artifact
 from controller.models.isolated_export import export_isolated
 from controller.models.onnx_file import Weights
 from controller.models.openvino_ir import bundle_from_onnx
+from controller.models.yolo import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,12 @@ class Exported:
 
 
 def export(
-    source: Path, out: Path, name: str, image_size: tuple[int, int], weights: Weights
+    source: Path, out: Path, name: str, image_size: tuple[int, int], weights: Weights, head: Head
 ) -> list[Exported]:
     """Write ``NAME.onnx`` (from a checkpoint) and ``NAME.zip`` (OpenVINO) into ``out``.
 
     ``source`` is a checkpoint (``.pt``, opened only in an isolated process) or an ``.onnx`` file with
-    Ultralytics' metadata, whose own image size then counts. ``image_size`` is height and width.
+    Ultralytics' metadata, whose own image size and head then count. ``image_size`` is height and width.
     ``weights`` is how the ONNX file stores them; the OpenVINO bundle always has float16.
     Raises ``CheckpointError``, ``ArtifactError``, ``MissingExtra``.
     """
@@ -36,7 +37,7 @@ def export(
     onnx_out = out / f"{name}.onnx"
     with tempfile.TemporaryDirectory(prefix="storefleet-onnx-") as directory:
         raw = Path(directory) / "model.onnx"
-        export_isolated(source, image_size, raw)
+        export_isolated(source, image_size, head, raw)
         metadata = onnx_file.read_metadata(raw)
         onnx_file.write_small(raw, onnx_out, metadata, weights)
         bundle.write_bytes(bundle_from_onnx(raw, metadata))

@@ -1,4 +1,4 @@
-"""``python -m controller.models.isolated_export WEIGHTS HEIGHT WIDTH``: the process that opens a checkpoint.
+"""``python -m controller.models.isolated_export WEIGHTS HEIGHT WIDTH HEAD`` opens a checkpoint.
 
 A PyTorch checkpoint is a pickle, and loading one runs whatever its author wanted. So it is opened in
 a process of its own, which first gives up what it does not need: the network (where the kernel lets
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from controller.errors import PermanentError
 from controller.models.errors import CheckpointError
+from controller.models.yolo import Head
 
 TIMEOUT_S = 600
 MAX_FILE_BYTES = 1024**3
@@ -29,7 +30,7 @@ _CLONE_NEWNET = 0x40000000
 _KEPT = ("PATH", "LANG", "OMP_NUM_THREADS", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
-def export_isolated(checkpoint: Path, image_size: tuple[int, int], out: Path) -> None:
+def export_isolated(checkpoint: Path, image_size: tuple[int, int], head: Head, out: Path) -> None:
     """Turn ``checkpoint`` into the ONNX file ``out`` at ``image_size`` (height, width) in such a process.
 
     Raises ``CheckpointError`` with the last line that the process wrote.
@@ -45,7 +46,7 @@ def export_isolated(checkpoint: Path, image_size: tuple[int, int], out: Path) ->
             "HOME": directory, "TMPDIR": directory, "YOLO_CONFIG_DIR": directory,
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
         }  # fmt: skip
-        command = [sys.executable, "-m", __name__, str(copy), *(str(side) for side in image_size)]
+        command = [sys.executable, "-m", __name__, str(copy), *(str(side) for side in image_size), head]
         try:
             done = subprocess.run(
                 command, cwd=directory, env=environment, capture_output=True, text=True,
@@ -76,9 +77,9 @@ def main(arguments: list[str]) -> int:
     _give_up_privileges()
     from controller.models import yolo
 
-    weights, height, width = arguments
+    weights, height, width, head = arguments
     try:
-        yolo.export_onnx(Path(weights), (int(height), int(width)))
+        yolo.export_onnx(Path(weights), (int(height), int(width)), "nms" if head == "nms" else "end2end")
     except PermanentError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from controller.models.errors import CheckpointError, DatasetError, MissingExtra
 from controller.models.telemetry import forbid_telemetry
@@ -24,6 +24,9 @@ _FROM_SCRATCH = {"lr0": 0.002, "mosaic": 1.0, "hsv_s": 0.4, "scale": 0.25, "tran
 _FINE_TUNING = {
     "lr0": 0.001, "warmup_epochs": 0.5, "mosaic": 0.0, "hsv_s": 0.3, "scale": 0.15, "translate": 0.05,
 }  # fmt: skip
+
+Head = Literal["nms", "end2end"]
+"""YOLO26 has two heads. Boxes of ``nms`` need non-maximum suppression; those of ``end2end`` do not."""
 
 Report = Callable[[int, int, int, int, Mapping[str, float]], None]
 """``report(epoch, epochs, batch, batches, figures)``, counted from 1."""
@@ -121,20 +124,23 @@ def evaluate(model_path: Path, data: Path, split: str, image_size: tuple[int, in
     return _metrics(result)
 
 
-def export_onnx(checkpoint: Path, image_size: tuple[int, int]) -> Path:
+def export_onnx(checkpoint: Path, image_size: tuple[int, int], head: Head) -> Path:
     """Write ``checkpoint`` (a pickle: see ``isolated_export``) as ONNX beside it; returns the file.
 
-    Input ``images``: 1 x 3 x height x width, RGB, 0 to 1. Output: 1 x 300 x 6, rows of x1, y1, x2, y2
-    in input pixels, confidence, class id, from YOLO26's NMS-free head. Raises ``CheckpointError``,
-    ``MissingExtra``.
+    Input ``images``: 1 x 3 x height x width, RGB, 0 to 1. Output with head ``nms``: 1 x (4 + classes) x
+    candidates, columns of centre x, centre y, width, height in input pixels and one score per class;
+    with ``end2end``: 1 x 300 x 6, rows of x1, y1, x2, y2, confidence, class id, without duplicates.
+    Raises ``CheckpointError``, ``MissingExtra``.
     """
     ultralytics = _load()
     try:
         model = ultralytics.YOLO(str(checkpoint), verbose=False)
         if model.task != "detect":
             raise CheckpointError(f"the weights are for {model.task!r}; only detection models can be used")
+        # In Ultralytics' terms: None leaves suppression to the reader, False takes the head without it.
+        nms = None if head == "nms" else False
         written = model.export(
-            format="onnx", imgsz=list(image_size), dynamic=False, simplify=True, nms=False, device="cpu"
+            format="onnx", imgsz=list(image_size), dynamic=False, simplify=True, nms=nms, device="cpu"
         )
     except CheckpointError:
         raise

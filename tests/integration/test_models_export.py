@@ -74,7 +74,9 @@ def test_cards_are_about_the_shipped_files() -> None:
 
 
 def test_onnx_converts_without_pytorch_to_the_same_bytes_and_detections(tmp_path: Path) -> None:
-    made = [export(SHIPPED / "shelf.onnx", tmp_path / d, "again", (32, 32), "fp32") for d in ("a", "b")]
+    made = [
+        export(SHIPPED / "shelf.onnx", tmp_path / d, "again", (32, 32), "fp32", "nms") for d in ("a", "b")
+    ]
     paths = [exported[0].path for exported in made]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert made[0][0].info.image_size == inspect_artifact(SHIPPED / "shelf.onnx").image_size
