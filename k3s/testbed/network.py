@@ -45,8 +45,10 @@ def connect_store(store: StorePlan) -> None:
     _in(store.netns, "link", "set", SWITCH, "up")
     if store.uplink not in _link_names():
         run(
-            ["ip", "link", "add", store.uplink, "mtu", str(MTU), "type", "veth"]
-            + ["peer", "name", WAN_PORT, "mtu", str(MTU), "netns", store.netns]
+            [
+                *("ip", "link", "add", store.uplink, "mtu", str(MTU), "type", "veth"),
+                *("peer", "name", WAN_PORT, "mtu", str(MTU), "netns", store.netns),
+            ]
         )
         _in(store.netns, "link", "set", WAN_PORT, "master", SWITCH, "up")
         run(["ip", "address", "replace", f"{store.controller_ip}/{store.lan.prefixlen}", "dev", store.uplink])
@@ -89,7 +91,9 @@ def heal(store: StorePlan) -> None:
 
 
 def is_cut(store: StorePlan) -> bool:
-    return any(link["ifname"] == store.uplink and "UP" not in link["flags"] for link in _links("link", "show"))
+    return any(
+        link["ifname"] == store.uplink and "UP" not in link["flags"] for link in _links("link", "show")
+    )
 
 
 def unplug(store: StorePlan, node: NodePlan) -> None:

@@ -22,7 +22,9 @@ class Package:
 
     @property
     def present(self) -> bool:
-        return Path(self.program).exists() if self.program.startswith("/") else bool(shutil.which(self.program))
+        return (
+            Path(self.program).exists() if self.program.startswith("/") else bool(shutil.which(self.program))
+        )
 
 
 CNI_BIN = "/usr/lib/cni"
