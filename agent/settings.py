@@ -1,4 +1,4 @@
-"""The agent's settings: environment variables with the prefix ``STOREFLEET_`` (see ``contract.workload.Env``).
+"""The agent's settings: environment variables with the prefix ``STOREFLEET_`` (``contract.workload.Env``).
 
 Secrets are never settings themselves, only the paths of the files that hold them, so no ``repr``, log
 line or process list can show one.
