@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,12 +25,15 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from contract.base import MAX_MESSAGE_BYTES
 from contract.messages import EventAck
 from contract.topics import FLEET_SUBSCRIPTIONS, DeviceTopics
 from controller.errors import PermanentError
 from controller.ports import BusStatus, Received
 
 RECEIVE_MAXIMUM = 2000
+MAXIMUM_PACKET_BYTES = 2 * MAX_MESSAGE_BYTES
+"""The broker keeps anything larger from us. What is only somewhat too large becomes a dead letter."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
 KEEPALIVE_S = 30
 IDLE_S = 0.5
@@ -90,6 +94,7 @@ class MqttFleetBus:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = MAXIMUM_PACKET_BYTES
         self._client.connect_async(
             self._host, self._port, keepalive=KEEPALIVE_S, clean_start=False, properties=properties
         )
@@ -186,7 +191,16 @@ class MqttFleetBus:
         if message.qos == 0 and self._queue.qsize() > RECEIVE_MAXIMUM:
             self._note(dropped=self._status.dropped + 1)
             return
-        try:
-            self._queue.put_nowait(received)
-        except queue.Full:  # only after several reconnects with a stopped database; the broker sends it again
+        while True:
+            try:
+                self._queue.put_nowait(received)
+                return
+            except queue.Full:  # only after several reconnects with a stopped database
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """It came over an earlier connection, and the broker has sent it again over this one. The newest
+        must stay: only its acknowledgement makes room for more at the broker."""
+        with suppress(queue.Empty):
+            self._queue.get_nowait()
             self._note(dropped=self._status.dropped + 1)
