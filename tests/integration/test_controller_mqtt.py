@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,10 @@ def test_messages_flow_on_after_many_reconnections_with_nothing_stored(
     still be acknowledged, or the broker's window stays full for ever."""
     monkeypatch.setattr("controller.adapters.mqtt.RECEIVE_MAXIMUM", 5)
     bus = open_bus()
+
+    def came(wanted: int) -> bool:
+        return bus.status().queued + bus.status().dropped >= wanted
+
     for n in range(5):
         store.publish(device.topics.events, b"%d" % n, qos=1).wait_for_publish(5)
     for count in range(2, 7):
@@ -168,7 +173,7 @@ def test_messages_flow_on_after_many_reconnections_with_nothing_stored(
         until(lambda: not bus.status().connected, "disconnected")
         mosquitto.start()
         until(lambda: bus.status().connected, "connected again")
-        until(lambda goal=5 * count: bus.status().queued + bus.status().dropped >= goal, "sent again")
+        until(partial(came, 5 * count), "sent again")
     until(store.is_connected, "the store connected again")
     store.publish(device.topics.events, b"new", qos=1).wait_for_publish(5)
     seen: list[bytes] = []
