@@ -45,9 +45,12 @@ def seal(
     ]
 
 
-def _event(
-    draft: EventDraft, origin: Origin, *, stream_id: UUID, sequence: int, now: float
-) -> Event:
+def renumber(event: Event, stream_id: UUID, sequence: int) -> Event:
+    """The same event at another place of another stream."""
+    return event.model_copy(update={"streamid": stream_id, "sequence": sequence})
+
+
+def _event(draft: EventDraft, origin: Origin, *, stream_id: UUID, sequence: int, now: float) -> Event:
     event: EventBase = draft.kind.model_validate(
         {
             "id": draft.id,

@@ -142,7 +142,13 @@ class Outbox(Protocol):
         """Uncommitted events with ``sequence > after`` in order, at most ``limit``."""
 
     def commit(self, ack: EventAck) -> int:
-        """Forget what the centre has committed; returns how many. Acks of other streams do nothing."""
+        """Forget what the centre has committed; returns how many. Acks of other streams, and of sequences
+        that were never given out, do nothing."""
+
+    def begin_stream(self) -> None:
+        """Go on as a new stream, whose first events are those that wait. For an outbox that lost its last
+        events (a power cut on a disk that lied, an old backup): their numbers are taken at the centre, which
+        would drop whatever came under them. Raises ``TransientError`` when the disk is full."""
 
     def status(self) -> "OutboxStatus": ...
 

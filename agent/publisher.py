@@ -15,7 +15,7 @@ from typing import Protocol
 
 from agent.envelope import utc
 from agent.errors import TransientError
-from agent.ports import Broker, Incoming, Outbox
+from agent.ports import Broker, Incoming, Outbox, OutboxStatus
 from contract.errors import MessageError
 from contract.messages import (
     CameraStatusMessage,
@@ -146,7 +146,11 @@ class Publisher:
         except MessageError as error:
             _log.warning("acknowledgement refused", extra={"detail": str(error)})
             return
-        if ack.stream_id != self._outbox.status().stream_id:
+        status = self._outbox.status()
+        if ack.stream_id != status.stream_id:
+            return
+        if ack.committed_sequence > status.last_sequence:
+            self._begin_stream(ack, status)
             return
         if ack.committed_sequence > self._committed:
             self._committed = ack.committed_sequence
@@ -155,6 +159,20 @@ class Publisher:
             _log.info("centre asks for a resend", extra={"after": self._committed})
             self._sent = self._committed
         self._sent = max(self._sent, self._committed)
+
+    def _begin_stream(self, ack: EventAck, status: OutboxStatus) -> None:
+        try:
+            self._outbox.begin_stream()
+        except TransientError as error:
+            self._complain(error)  # The next acknowledgement says the same again.
+            return
+        _log.error(
+            "outbox is older than what the centre has of it: the disk lost events; a new stream begins",
+            extra={"centre": ack.committed_sequence, "outbox": status.last_sequence},
+        )
+        self._committed = self._sent = self._ever_sent = 0
+        self._owed = None
+        self._born = None  # The birth names the stream.
 
     def _settle(self) -> None:
         """Forget on disk what the centre has. When the disk refuses it is tried again later; meanwhile all

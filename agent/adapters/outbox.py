@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from agent.envelope import Origin, seal
+from agent.envelope import Origin, renumber, seal
 from agent.errors import PermanentError, TransientError
 from agent.ports import EventDraft, OutboxStatus
 from contract.errors import MessageError
@@ -85,18 +85,19 @@ class SqliteOutbox:
         """Why a new stream had to be begun; empty when the file was sound or new."""
         self._origin = origin
         self._clock = clock
+        self._new_id = new_id
         self._lock = threading.Lock()
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TransientError(f"cannot create {directory}: {error.strerror}", 5.0) from error
         try:
-            self._db = self._open(new_id)
+            self._db = self._open()
         except _DamagedError as error:
             aside = self._move_aside()
             self.damage = f"{error}; moved to {aside.name}, a new event stream begins"
             _log.error("outbox damaged", extra={"detail": self.damage})
-            self._db = self._open(new_id)
+            self._db = self._open()
 
     def append(self, drafts: Sequence[EventDraft], state: bytes) -> list[Event]:
         with self._lock, self._transaction():
@@ -132,11 +133,25 @@ class SqliteOutbox:
 
     def commit(self, ack: EventAck) -> int:
         with self._lock, self._transaction():
-            stream_id, _ = self._stream()
-            if ack.stream_id != stream_id:
+            stream_id, last = self._stream()
+            if ack.stream_id != stream_id or ack.committed_sequence > last:
                 return 0
             done = self._db.execute("DELETE FROM events WHERE sequence <= ?", (ack.committed_sequence,))
             return done.rowcount
+
+    def begin_stream(self) -> None:
+        with self._lock, self._transaction():
+            waiting = self._db.execute("SELECT payload FROM events ORDER BY sequence").fetchall()
+            stream_id = self._new_id()
+            moved = [
+                (number, renumber(decode_event(payload), stream_id, number).to_bytes())
+                for number, (payload,) in enumerate(waiting, start=1)
+            ]
+            self._db.execute("DELETE FROM events")
+            self._db.executemany("INSERT INTO events (sequence, payload) VALUES (?, ?)", moved)
+            self._db.execute(
+                "UPDATE stream SET stream_id = ?, last_sequence = ?", (str(stream_id), len(moved))
+            )
 
     def status(self) -> OutboxStatus:
         with self._lock, self._translated():
@@ -162,7 +177,7 @@ class SqliteOutbox:
         stream_id, last = self._db.execute("SELECT stream_id, last_sequence FROM stream").fetchone()
         return UUID(stream_id), last
 
-    def _open(self, new_id: Callable[[], UUID]) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         with self._translated():
             db = sqlite3.connect(
                 self.path,
@@ -171,13 +186,13 @@ class SqliteOutbox:
                 check_same_thread=False,
             )
             try:
-                self._prepare(db, new_id)
+                self._prepare(db)
             except BaseException:
                 db.close()
                 raise
             return db
 
-    def _prepare(self, db: sqlite3.Connection, new_id: Callable[[], UUID]) -> None:
+    def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -194,7 +209,7 @@ class SqliteOutbox:
         db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
         db.execute(
             "INSERT INTO stream (one, stream_id, last_sequence) VALUES (1, ?, 0) ON CONFLICT DO NOTHING",
-            (str(new_id()),),
+            (str(self._new_id()),),
         )
 
     def _move_aside(self) -> Path:

@@ -228,6 +228,28 @@ def test_resend_request_sends_again_after_the_committed_sequence(bench: Bench, d
     assert bench.wire.take_events() == [(2, True), (3, True), (4, True)]
 
 
+def test_outbox_that_fell_behind_the_centre_begins_a_new_stream_and_loses_nothing(
+    bench: Bench, draft: Draft
+) -> None:
+    """The disk came back from a power cut, or a backup, without its last events: their numbers are taken."""
+    bench.outbox.append([draft(), draft()], b"")
+    old = bench.outbox.status().stream_id
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.ack(40)
+    bench.publisher.turn(0)
+    bench.publisher.turn(0)
+    status = bench.outbox.status()
+    assert (status.stream_id == old, status.last_sequence, status.pending) == (False, 2, 2)
+    payloads = [payload for topic, payload, _ in bench.wire.sent if topic == TOPICS.events]
+    sent = [(event.streamid, event.sequence) for event in map(decode_event, payloads)]
+    assert sent == [(old, 1), (old, 2), (status.stream_id, 1), (status.stream_id, 2)]
+    assert len(bench.wire.states()) == 2
+    bench.ack(2)
+    bench.publisher.turn(0)
+    assert bench.outbox.status().pending == 0
+
+
 def test_late_delivery_is_historical(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft()], b"")
     bench.now[0] += HISTORICAL_AFTER_S + 1
