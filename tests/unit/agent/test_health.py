@@ -18,6 +18,7 @@ from agent.json_log import log_json
 from agent.meter import CameraMeter
 from agent.pipeline import CameraReport
 from contract.names import CameraStatus
+from contract.workload import HEALTH_STALE_S
 
 NOW = 1_700_000_000.0
 
@@ -57,6 +58,14 @@ def test_hanging_loop_lets_health_grow_stale() -> None:
     assert "has not turned for 30 s" in health.error
     assert not judge(health, "live", now[0]).ok
     assert judge(keeper.report([], turned_s_ago=0.1), "live", now[0]).ok
+
+
+def test_clock_set_back_does_not_keep_a_hanging_agent_alive() -> None:
+    health = HealthKeeper(7, None, lambda: NOW).report([], None)
+    assert judge(health, "live", NOW - HEALTH_STALE_S / 2).ok
+    answer = judge(health, "live", NOW - 3600)
+    assert not answer.ok
+    assert "from the future" in answer.reason
 
 
 def test_health_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
