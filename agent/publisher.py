@@ -77,6 +77,8 @@ class Publisher:
         self._statuses: dict[str, CameraStatusMessage] = {}
         self._next_telemetry = 0.0
         self._next_rebirth = 0.0
+        self._overwritten = False
+        """Whether another session's state is retained where ours should be."""
         status = outbox.status()
         self._committed = status.last_sequence - status.pending
         self._sent = self._committed
@@ -200,18 +202,25 @@ class Publisher:
         except MessageError as error:
             _log.warning("foreign device state refused", extra={"detail": str(error)})
             return
+        if self._born and foreign.session_id != self._born.session_id:
+            self._overwritten = True
+
+    def _restore_birth(self) -> None:
+        """Two agents that both think the node theirs would overwrite each other's birth without a pause."""
         now = self._monotonic()
-        if self._born and foreign.session_id != self._born.session_id and now >= self._next_rebirth:
+        if self._overwritten and now >= self._next_rebirth:
             self._next_rebirth = now + REBIRTH_PAUSE_S
             self._born = None
 
     def _announce(self) -> bool:
         """Birth, camera statuses and telemetry, as far as they are due; False: not connected after all."""
+        self._restore_birth()
         birth = self._reporter.birth()
         if self._born is None or birth.cameras != self._born.cameras:
             if not self._broker.publish(self._topics.state, birth.to_bytes(), qos=1, retain=True):
                 return False
             self._born = birth
+            self._overwritten = False
         current = {message.camera: message for message in self._reporter.camera_statuses()}
         for camera, message in current.items():
             last = self._statuses.get(camera)

@@ -13,7 +13,7 @@ from agent.adapters.memory import MemoryOutbox
 from agent.envelope import Origin, utc
 from agent.errors import TransientError
 from agent.ports import EventDraft, Incoming
-from agent.publisher import HISTORICAL_AFTER_S, Publisher
+from agent.publisher import HISTORICAL_AFTER_S, REBIRTH_PAUSE_S, Publisher
 from contract.events import decode_event
 from contract.messages import (
     CameraStatusMessage,
@@ -307,6 +307,11 @@ def test_late_will_of_a_killed_predecessor_is_overwritten_but_not_in_a_loop(
         bench.wire.incoming.append(Incoming("message", topic=TOPICS.state, payload=foreign.to_bytes()))
         bench.publisher.turn(0)
     assert len(bench.wire.states()) == 2
+    bench.now[0] += REBIRTH_PAUSE_S
+    bench.publisher.turn(0)
+    bench.publisher.turn(0)
+    states = bench.wire.states()
+    assert (len(states), states[-1].session_id) == (3, bench.device.session)
 
 
 def test_telemetry_keeps_its_interval(bench: Bench) -> None:
