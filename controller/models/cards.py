@@ -74,6 +74,7 @@ def model_card(
 def dataset_card(stages: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> str:
     """Markdown from the ``dataset.json`` of each training stage and of the evaluation."""
     used = [stage.get("dataset", {}) for stage in stages]
+    parts: list[tuple[str, Mapping[str, Any], tuple[str, ...]]]
     parts = [(f"Training, stage {i}", data, ("train", "val")) for i, data in enumerate(used, 1)]
     for report in evaluations[:1]:
         split = "test" if report["data"] == "eval.yaml" else report["split"]
