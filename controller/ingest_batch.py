@@ -86,7 +86,6 @@ class _Batch:
     def __init__(self, repositories: Repositories, now: datetime) -> None:
         self._db = repositories
         self._now = now
-        self._handovers: list[Handover] = []
 
     def run(self, items: Sequence[Decoded | Refused]) -> BatchResult:
         known = self._db.stores.known({item.store for item in items if item.store is not None})
@@ -100,8 +99,9 @@ class _Batch:
                 (others if item.letter.sequence is None else numbered).append(item.letter)
         before = self._db.fleet.devices({(item.store, item.device) for item in accepted})
         devices = self._fold_devices(before, accepted)
-        cameras_before = self._db.fleet.cameras(_camera_keys(accepted))
-        cameras = self._fold_cameras(cameras_before, accepted)
+        current = [item for item in accepted if not _is_outdated(item, devices)]
+        cameras_before = self._db.fleet.cameras(_camera_keys(current))
+        cameras = self._fold_cameras(cameras_before, current)
         events = [item.body for item in accepted if isinstance(item.body, EventBase)]
         heartbeats = _latest_heartbeats(accepted)
         touched = {_stream_key(event) for event in events}
@@ -113,8 +113,8 @@ class _Batch:
         devices = _mark_ahead(devices, streams, heartbeats, self._now)
 
         self._db.fleet.save(_changed(before, devices), _changed(cameras_before, cameras))
-        self._forget_cameras(before, accepted)
-        self._db.handovers.save(self._handovers)
+        self._forget_cameras(before, current)
+        self._db.handovers.save(_handovers(accepted))
         added = self._db.events.add(events, self._now)
         fresh = [event for event in events if event.id in added.new]
         self._save_stock(fresh)
@@ -159,19 +159,20 @@ class _Batch:
     def _fold_cameras(
         self, before: dict[CameraKey, Camera], items: Iterable[Decoded]
     ) -> dict[CameraKey, Camera]:
+        """Newest report wins. A report from the future counts as one of now: it must not outlast the true
+        ones that come when the device's clock is right again."""
         cameras = dict(before)
         for item in items:
             place = (item.store, item.device)
             if isinstance(item.body, CameraStatusMessage):
                 key = (*place, item.body.camera)
-                cameras[key] = fleet.apply_camera_status(cameras.get(key), *place, item.body)
+                said = item.body.model_copy(update={"at": min(item.body.at, self._now)})
+                cameras[key] = fleet.apply_camera_status(cameras.get(key), *place, said)
             elif isinstance(item.body, Telemetry):
+                at = min(item.body.at, self._now)
                 for figures in item.body.cameras:
                     key = (*place, figures.camera)
-                    cameras[key] = fleet.apply_camera_telemetry(
-                        cameras.get(key), *place, figures, item.body.at
-                    )
-                self._handovers += fleet.handovers_of(*place, item.body)
+                    cameras[key] = fleet.apply_camera_telemetry(cameras.get(key), *place, figures, at)
         return cameras
 
     def _forget_cameras(self, before: dict[DeviceKey, Device], items: Iterable[Decoded]) -> None:
@@ -234,6 +235,21 @@ def _of_unknown_store(item: Decoded | Refused, now: datetime) -> DeadLetter:
 
 def _stream_key(event: EventBase) -> StreamKey:
     return StreamKey(event.store, event.device, event.streamid)
+
+
+def _is_outdated(item: Decoded, devices: dict[DeviceKey, Device]) -> bool:
+    """Whether a heartbeat tells of cameras as they were before the device's present session."""
+    device = devices[item.store, item.device]
+    return isinstance(item.body, Telemetry) and fleet.of_older_session(device, item.body)
+
+
+def _handovers(items: Iterable[Decoded]) -> list[Handover]:
+    return [
+        handover
+        for item in items
+        if isinstance(item.body, Telemetry)
+        for handover in fleet.handovers_of(item.store, item.device, item.body)
+    ]
 
 
 def _camera_keys(items: Iterable[Decoded]) -> set[CameraKey]:
