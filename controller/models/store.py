@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -60,7 +61,7 @@ class ModelStore:
         return StoredArtifact(digest, target, target.stat().st_size)
 
     def find(self, digest: str) -> StoredArtifact:
-        """The artifact, checked. Raises ``NotStored``, ``DamagedArtifact``."""
+        """The artifact, checked. Raises ``NotStored``, ``DamagedArtifact``, ``TransientError``."""
         path = self._place(digest)
         try:
             found = path.stat()
@@ -72,6 +73,8 @@ class ModelStore:
                     self._checked[digest] = mark
         except FileNotFoundError as error:
             raise NotStored(f"the model store has no artifact {digest}") from error
+        except OSError as error:
+            raise TransientError(f"cannot read artifact {digest}: {error.strerror}", 10) from error
         return StoredArtifact(digest, path, found.st_size)
 
     def read(self, digest: str, offset: int = 0) -> Iterator[bytes]:
@@ -135,7 +138,8 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses the last bytes again; they are of no use any more
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
 
