@@ -10,15 +10,16 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.progress import Progress
 from k3s.testbed.source_build import build_kubernetes
 
-CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+PROGRAM_FIELDS = ("k3s", "apiserver", "etcd", "controller_manager", "scheduler", "kubelet")
 SYS_RESOURCE = 24
 """CAP_SYS_RESOURCE's bit (linux/capability.h)."""
 
@@ -38,6 +39,18 @@ class Kubernetes:
     controller_manager: Path | None = None
     scheduler: Path | None = None
     kubelet: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "Kubernetes":
+        """Raises KeyError or TypeError for what ``to_json`` did not make."""
+        return cls(
+            origin=kept["origin"],
+            version=(int(kept["version"][0]), int(kept["version"][1])),
+            **{name: Path(kept[name]) if kept[name] else None for name in PROGRAM_FIELDS},
+        )
 
     @property
     def has_nodes(self) -> bool:
@@ -63,12 +76,8 @@ def find_kubernetes(progress: Progress, environment: Mapping[str, str]) -> Kuber
         TestbedError: nothing is there and nothing can be built.
     """
     k3s = shutil.which("k3s", path=environment.get("PATH"))
-    if k3s and may_adjust_oom_score():
-        return Kubernetes(f"k3s ({k3s})", read_version(Path(k3s)), k3s=Path(k3s))
     if k3s:
-        progress.say(
-            f"{k3s} is not used: its containerd needs CAP_SYS_RESOURCE, which this machine withholds"
-        )
+        return Kubernetes(f"k3s ({k3s})", read_version(Path(k3s)), k3s=Path(k3s))
     assets = environment.get("KUBEBUILDER_ASSETS")
     if assets:
         return from_directory(Path(assets), f"KUBEBUILDER_ASSETS ({assets})")

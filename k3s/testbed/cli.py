@@ -100,17 +100,20 @@ def heal(store: StoreName, name: Name = DEFAULT) -> None:
 @app.command()
 def kill(target: Target, what: What, name: Name = DEFAULT) -> None:
     """Kill a program without notice, or pull a node's plug. Example: kill store-1-node-1 --what kubelet"""
-    with reported(), exclusive(Options(name).place):
-        find_target(name, target).kill(what)
+    with reported():
+        found = find_target(name, target)
+        with exclusive(Options(name).place):
+            found.kill(what)
 
 
 @app.command()
 def restart(target: Target, what: What, name: Name = DEFAULT) -> None:
     """Kill it if it runs, and start it."""
-    with reported(), exclusive(Options(name).place):
+    with reported():
         found = find_target(name, target)
-        found.kill(what)
-        found.start(what)
+        with exclusive(Options(name).place):
+            found.kill(what)
+            found.start(what)
 
 
 @app.command("load-image")

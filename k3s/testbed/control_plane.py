@@ -26,7 +26,7 @@ ISSUER = "https://kubernetes.default.svc"
 
 
 @dataclass(frozen=True, slots=True)
-class ControlPlane:
+class SeparatePrograms:
     """Starts, kills and reaches the programs of one store."""
 
     store: StorePlan
@@ -37,6 +37,10 @@ class ControlPlane:
     @property
     def authority(self) -> Authority:
         return Authority(self.files.pki)
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return SERVER_PROGRAMS
 
     @property
     def server(self) -> str:
@@ -62,7 +66,7 @@ class ControlPlane:
             self._add_user(node.name, f"system:node:{node.name}", "system:nodes")
 
     def start(self) -> None:
-        """Start what does not run. Does not wait: ``wait_ready`` does."""
+        """Start what the rest needs. Does not wait: ``wait_ready`` does."""
         for program in SERVER_PROGRAMS[:2]:
             self.start_program(program)
 
@@ -89,35 +93,6 @@ class ControlPlane:
         if program not in SERVER_PROGRAMS:
             raise TestbedError(f"a store's programs are {', '.join(SERVER_PROGRAMS)}, not '{program}'")
         return f"{self.store.name}/{program}"
-
-    def certificate_kubeconfig(
-        self, user: str, groups: tuple[str, ...] = (), *, expired: bool = False
-    ) -> Path:
-        """A kubeconfig that logs in with a client certificate; with ``expired``, one that was valid once."""
-        certificate, key = self.authority.issue(
-            f"client-{user}{'-expired' if expired else ''}", user, organisations=groups, expired=expired
-        )
-        access = Access(
-            self.server,
-            self.authority.certificate.read_bytes(),
-            certificate=certificate.read_bytes(),
-            key=key.read_bytes(),
-        )
-        name = f"{user}-expired" if expired else user
-        return write_kubeconfig(self.files.kubeconfig_of(name), f"{self.store.name}-{name}", access)
-
-    def service_account_kubeconfig(self, namespace: str, account: str, hours: int = 24) -> Path:
-        """A kubeconfig with a token for a service account that exists, and so with its rights only."""
-        request = {
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"expirationSeconds": hours * 3600, "audiences": [ISSUER]},
-        }
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        answer = Api.of(self.files.kubeconfig).request("POST", path, request)
-        access = Access(self.server, self.authority.certificate.read_bytes(), token=answer["status"]["token"])
-        name = f"{namespace}-{account}"
-        return write_kubeconfig(self.files.kubeconfig_of(name), f"{self.store.name}-{name}", access)
 
     def _add_user(self, name: str, user: str, group: str = "", path: Path | None = None) -> None:
         """A token for ``user``, and the kubeconfig that uses it. The apiserver reads tokens at its start."""

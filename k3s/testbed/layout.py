@@ -9,7 +9,8 @@ Every store is a network of its own::
                               10.98.0.1 on "lo": the "kubernetes" service, so that pods find their
                               apiserver without kube-proxy
 
-Cutting a store is taking its uplink down: nodes, control plane and cameras go on talking to each other.
+Cutting a store is taking the uplink's end in it down: nodes, control plane and cameras go on talking to
+each other.
 """
 
 import hashlib
@@ -49,6 +50,7 @@ class StorePlan:
     netns: str
     uplink: str
     lan: IPv4Network
+    pods: IPv4Network
     services: IPv4Network
     nodes: tuple[NodePlan, ...]
 
@@ -85,16 +87,18 @@ def plan_store(testbed: str, block: IPv4Network, name: str, index: int, nodes: i
     check_name("store", name)
     if not 0 <= index < MAX_STORES or not 0 <= nodes <= MAX_NODES:
         raise TestbedError(f"at most {MAX_STORES} stores of {MAX_NODES} nodes fit into {block}")
-    lans, pods, services, _ = block.subnets(new_prefix=16)
-    lan = IPv4Network((int(lans[0]) + 256 * index, 24))
-    ranges = list(IPv4Network((int(pods[0]) + 256 * index, 24)).subnets(new_prefix=27))
+    lans, all_pods, services, _ = block.subnets(new_prefix=16)
+    lan = IPv4Network((int(lans.network_address) + 256 * index, 24))
+    pods = IPv4Network((int(all_pods.network_address) + 256 * index, 24))
+    ranges = list(pods.subnets(new_prefix=27))
     prefix = netns_prefix(testbed)
     return StorePlan(
         name=name,
         netns=prefix + name,
         uplink=f"{link_prefix(testbed)}{index}",
         lan=lan,
-        services=IPv4Network((int(services[0]), 24)),
+        pods=pods,
+        services=IPv4Network((int(services.network_address), 24)),
         nodes=tuple(
             NodePlan(
                 name=f"{name}-node-{number + 1}",
@@ -139,6 +143,10 @@ class StoreFiles:
     @property
     def kubeconfig(self) -> Path:
         return self.directory / "kubeconfig"
+
+    @property
+    def k3s_token(self) -> Path:
+        return self.directory / "k3s-token"
 
     def kubeconfig_of(self, user: str) -> Path:
         return self.directory / f"kubeconfig-{user}"

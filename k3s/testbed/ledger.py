@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from k3s.testbed.binaries import Kubernetes
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.processes import Daemon, alive, identify
 
@@ -19,7 +20,8 @@ from k3s.testbed.processes import Daemon, alive, identify
 class Ledger:
     """``stores`` maps each store's name to its number of nodes; a store's index is its place in there.
 
-    ``external`` maps stores that are somebody else's clusters to their kubeconfigs.
+    ``kubernetes`` is what they run; ``external`` maps stores that are somebody else's clusters to their
+    kubeconfigs.
 
     Every process has a file of its own, named by its key (STORE/PROGRAM or NODE/PROGRAM), so that a
     test that kills things and a person who restarts them at the same time do not undo each other.
@@ -27,7 +29,7 @@ class Ledger:
 
     directory: Path
     block: IPv4Network | None = None
-    origin: str = ""
+    kubernetes: Kubernetes | None = None
     stores: dict[str, int] = field(default_factory=dict)
     external: dict[str, str] = field(default_factory=dict)
 
@@ -48,7 +50,7 @@ class Ledger:
         try:
             kept = json.loads(ledger.path.read_text())
             ledger.block = IPv4Network(kept["block"]) if kept["block"] else None
-            ledger.origin = kept["origin"]
+            ledger.kubernetes = Kubernetes.from_json(kept["kubernetes"]) if kept["kubernetes"] else None
             ledger.stores = dict(kept["stores"])
             ledger.external = dict(kept["external"])
         except (ValueError, KeyError, TypeError) as error:
@@ -58,8 +60,12 @@ class Ledger:
         return ledger
 
     def save(self) -> None:
-        block = str(self.block) if self.block else ""
-        content = {"block": block, "origin": self.origin, "stores": self.stores, "external": self.external}
+        content = {
+            "block": str(self.block) if self.block else "",
+            "kubernetes": self.kubernetes.to_json() if self.kubernetes else None,
+            "stores": self.stores,
+            "external": self.external,
+        }
         _write(self.path, content)
 
     def record(self, key: str, pid: int) -> None:

@@ -16,7 +16,7 @@ from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.layout import NodeFiles, NodePlan, StorePlan
 from k3s.testbed.ledger import Ledger
-from k3s.testbed.processes import PROC, alive, in_namespace_of, kill, kill_all, only_child, start
+from k3s.testbed.processes import PROC, alive, descendants, kill, kill_all, only_child, start
 
 CGROUPS = Path("/sys/fs/cgroup")
 CONTAINERS_CGROUP = "k8s.io"
@@ -96,7 +96,8 @@ class Machine:
         return ["nsenter", "--target", str(self.pid), *namespaces, *map(str, command)]
 
     def pids(self) -> list[int]:
-        return in_namespace_of(self.pid, "pid") if self.is_on else []
+        """Of everything on it: what loses its parent is adopted by the machine's first process."""
+        return descendants(self.pid) if self.is_on else []
 
     def _replace(self, pid: int, system: Path, ours: Path) -> None:
         """Mount ``ours`` over a directory of the system, with what must stay visible inside it."""

@@ -51,8 +51,8 @@ def connect_store(store: StorePlan) -> None:
             ]
         )
         _in(store.netns, "link", "set", WAN_PORT, "master", SWITCH, "up")
-        run(["ip", "address", "replace", f"{store.controller_ip}/{store.lan.prefixlen}", "dev", store.uplink])
-        heal(store)
+    run(["ip", "address", "replace", f"{store.controller_ip}/{store.lan.prefixlen}", "dev", store.uplink])
+    run(["ip", "link", "set", store.uplink, "up"])
 
 
 def connect_node(store: StorePlan, node: NodePlan) -> None:
@@ -74,25 +74,27 @@ def connect_node(store: StorePlan, node: NodePlan) -> None:
     for other in store.nodes:
         if other != node:
             _in(node.netns, "route", "replace", str(other.pods), "via", str(other.ip))
-    if not is_cut(store):
-        run(["ip", "route", "replace", str(node.pods), "via", str(node.ip), "dev", store.uplink])
+    run(["ip", "route", "replace", str(node.pods), "via", str(node.ip), "dev", store.uplink])
 
 
 def cut(store: StorePlan) -> None:
-    """Take the store off the network: nothing passes between it and the centre."""
-    run(["ip", "link", "set", store.uplink, "down"])
+    """Take the store off the network: what either side sends is lost without a word, as with a dead line.
+
+    It is the store's end that goes down. With the centre's end down the kernel would drop its routes,
+    and send what is meant for the store to the machine's default gateway.
+    """
+    _in(store.netns, "link", "set", WAN_PORT, "down")
 
 
 def heal(store: StorePlan) -> None:
-    """Undo ``cut``, with the routes that the kernel drops when a link goes down."""
-    run(["ip", "link", "set", store.uplink, "up"])
-    for node in store.nodes:
-        run(["ip", "route", "replace", str(node.pods), "via", str(node.ip), "dev", store.uplink])
+    """Undo ``cut``."""
+    _in(store.netns, "link", "set", WAN_PORT, "up")
 
 
 def is_cut(store: StorePlan) -> bool:
     return any(
-        link["ifname"] == store.uplink and "UP" not in link["flags"] for link in _links("link", "show")
+        link["ifname"] == WAN_PORT and "UP" not in link["flags"]
+        for link in _links("link", "show", netns=store.netns)
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from k3s.testbed.binaries import Kubernetes, may_adjust_oom_score
 from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.layout import StoreFiles
+from k3s.testbed.layout import API_PORT, StoreFiles
 from k3s.testbed.ledger import Ledger
 from k3s.testbed.machine import Machine
 from k3s.testbed.packages import CNI_BIN
@@ -116,6 +116,8 @@ class Node:
         config = self.machine.files.config
         if program == "containerd":
             return ["containerd", "--config", config / "containerd.toml"]
+        if self.kubernetes.k3s is not None:
+            return self._k3s_agent(self.kubernetes.k3s)
         labels = ",".join(f"{key}={value}" for key, value in self.labels.items())
         return [
             self.kubernetes.kubelet or "kubelet",
@@ -129,6 +131,21 @@ class Node:
             f"--container-runtime-endpoint=unix://{SOCKET}",
             # dockershim was the default until it was removed in 1.24, and this flag with it.
             *(["--container-runtime=remote"] if self.kubernetes.version < (1, 24) else []),
+        ]
+
+    def _k3s_agent(self, k3s: Path) -> list[str | Path]:
+        """k3s's kubelet with our containerd, which copes with machines that k3s's own does not."""
+        kubelet = ("cgroups-per-qos=false", "enforce-node-allocatable=", "fail-swap-on=false")
+        return [
+            *(k3s, "agent", f"--server=https://{self.machine.store.ip}:{API_PORT}"),
+            f"--token-file={self.store_files.k3s_token}",
+            f"--node-name={self.name}",
+            f"--node-ip={self.machine.node.ip}",
+            *(f"--node-label={key}={value}" for key, value in self.labels.items()),
+            f"--container-runtime-endpoint=unix://{SOCKET}",
+            f"--pause-image={PAUSE_IMAGE}",
+            f"--resolv-conf={self.machine.files.config / 'resolv.conf'}",
+            *(f"--kubelet-arg={argument}" for argument in kubelet),
         ]
 
     def _configure(self) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from k3s.testbed import network
+from k3s.testbed import network, users
 from k3s.testbed.api import Api
-from k3s.testbed.control_plane import SERVER_PROGRAMS, ControlPlane
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.layout import StorePlan
+from k3s.testbed.layout import StoreFiles, StorePlan
+from k3s.testbed.ledger import Ledger
 from k3s.testbed.node import Node
 from k3s.testbed.processes import memory_bytes
 
@@ -19,12 +19,33 @@ NODES_TIMEOUT_S = 180
 POLL_S = 0.25
 
 
+class ControlPlane(Protocol):
+    """The server side of a store: separate programs (``control_plane``) or k3s's one (``k3s_server``)."""
+
+    @property
+    def programs(self) -> tuple[str, ...]: ...
+
+    def prepare(self) -> None: ...
+
+    def start(self) -> None: ...
+
+    def wait_ready(self) -> None: ...
+
+    def start_program(self, program: str, /) -> None: ...
+
+    def kill_program(self, program: str, /) -> None: ...
+
+    def key(self, program: str, /) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Own:
     """What only a store that the testbed started has."""
 
     plan: StorePlan
+    files: StoreFiles
     control_plane: ControlPlane
+    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +98,8 @@ class Store:
         raise TestbedError(f"store {self.name} has no node '{name}': {known}")
 
     def kill(self, program: str) -> None:
-        """Kill a program of the control plane: etcd, apiserver, controller-manager or scheduler."""
+        """Kill a program of the control plane: etcd, apiserver, controller-manager or scheduler; with k3s
+        there is only ``k3s``."""
         self._own().control_plane.kill_program(program)
 
     def start(self, program: str) -> None:
@@ -97,11 +119,11 @@ class Store:
 
     def service_account_kubeconfig(self, namespace: str, account: str) -> Path:
         """A kubeconfig with the rights of a service account that exists: what the centre should use."""
-        return self._own().control_plane.service_account_kubeconfig(namespace, account)
+        return users.service_account_kubeconfig(self.name, self._own().files, namespace, account)
 
     def certificate_kubeconfig(self, user: str, groups: Sequence[str] = (), *, expired: bool = False) -> Path:
         """A kubeconfig that logs in with a client certificate, or with one that has expired."""
-        return self._own().control_plane.certificate_kubeconfig(user, tuple(groups), expired=expired)
+        return users.certificate_kubeconfig(self.name, self._own().files, user, groups, expired=expired)
 
     def connect(self) -> None:
         plan = self._own().plan
@@ -155,9 +177,9 @@ class Store:
         if self.own is None:
             return {}
         plane = self.own.control_plane
-        keys = [plane.key(program) for program in SERVER_PROGRAMS]
+        keys = [plane.key(program) for program in plane.programs]
         keys += [key for node in self.nodes for key in node.ledger_keys()]
-        return {key: daemon.pid for key in keys if (daemon := plane.ledger.running(key))}
+        return {key: daemon.pid for key in keys if (daemon := self.own.ledger.running(key))}
 
     def memory_bytes(self) -> int:
         """Of everything that runs in the store, pods and cameras included; shared pages are shared out."""

@@ -17,8 +17,9 @@ from types import TracebackType
 
 from k3s.testbed import network
 from k3s.testbed.binaries import Kubernetes, find_kubernetes
-from k3s.testbed.control_plane import ControlPlane
+from k3s.testbed.control_plane import SeparatePrograms
 from k3s.testbed.errors import TestbedError
+from k3s.testbed.k3s_server import K3sServer
 from k3s.testbed.layout import StoreFiles, StorePlan, check_name, plan_store
 from k3s.testbed.ledger import Ledger, exclusive
 from k3s.testbed.machine import Machine, remove_container_cgroups
@@ -27,7 +28,7 @@ from k3s.testbed.packages import RUN, require
 from k3s.testbed.pause_image import build_pause
 from k3s.testbed.processes import kill_all
 from k3s.testbed.progress import Progress
-from k3s.testbed.store import Own, Store
+from k3s.testbed.store import ControlPlane, Own, Store
 
 AT_ONCE = 4
 CAMERA_NODE = {"storefleet.io/camera-node": "true"}
@@ -100,7 +101,7 @@ class Testbed:
             for shortcoming in kubernetes.degraded:
                 self.progress.say(f"         note: {shortcoming}")
             self._plan(ledger, kubernetes)
-            stores = self._stores(ledger, kubernetes)
+            stores = self._stores(ledger)
             self._start(stores)
             self.progress.total(f"{len(stores)} stores are up, from {kubernetes.origin}")
             return stores
@@ -110,9 +111,7 @@ class Testbed:
         ledger = Ledger.load(self.options.place)
         if ledger.external:
             return [Store(name, Path(path)) for name, path in ledger.external.items()]
-        if not ledger.stores:
-            return []
-        return self._stores(ledger, find_kubernetes(self.progress, self.options.environment))
+        return self._stores(ledger)
 
     def store(self, name: str) -> Store:
         found = {store.name: store for store in self.stores()}
@@ -152,13 +151,12 @@ class Testbed:
         for store in stores:
             with self.progress.step(f"{store.name}: apiserver {store.api.access.server}"):
                 store.api.wait_ready(10)
-        ledger.origin = "kubeconfig"
         ledger.save()
         return stores
 
     def _plan(self, ledger: Ledger, kubernetes: Kubernetes) -> None:
         ledger.block = network.free_block(ledger.block)
-        ledger.origin = kubernetes.origin
+        ledger.kubernetes = kubernetes
         for index, name in enumerate(self.options.stores):
             wanted = self.options.nodes_of(index) if kubernetes.has_nodes else 0
             ledger.stores[name] = max(wanted, ledger.stores.get(name, 0))
@@ -174,7 +172,10 @@ class Testbed:
             for index, (name, nodes) in enumerate(ledger.stores.items())
         ]
 
-    def _stores(self, ledger: Ledger, kubernetes: Kubernetes) -> list[Store]:
+    def _stores(self, ledger: Ledger) -> list[Store]:
+        kubernetes = ledger.kubernetes
+        if kubernetes is None:
+            return []
         power_switch, archive = build_pause(ledger.directory)
         return [self._store(plan, ledger, kubernetes, power_switch, archive) for plan in self._plans(ledger)]
 
@@ -182,7 +183,7 @@ class Testbed:
         self, plan: StorePlan, ledger: Ledger, kubernetes: Kubernetes, power_switch: Path, archive: Path
     ) -> Store:
         files = StoreFiles(ledger.directory / "stores" / plan.name)
-        keep = (ledger.directory, *([kubernetes.kubelet.parent] if kubernetes.kubelet else []))
+        keep = (ledger.directory, *(path.parent for path in (kubernetes.kubelet, kubernetes.k3s) if path))
         nodes = [
             Node(
                 Machine(plan, node, files.node(node.name), power_switch, keep, ledger),
@@ -194,8 +195,12 @@ class Testbed:
             )
             for node in plan.nodes
         ]
-        plane = ControlPlane(plan, files, kubernetes, ledger)
-        return Store(plan.name, files.kubeconfig, tuple(nodes), Own(plan, plane))
+        plane: ControlPlane = (
+            K3sServer(plan, files, kubernetes.k3s, ledger)
+            if kubernetes.k3s
+            else SeparatePrograms(plan, files, kubernetes, ledger)
+        )
+        return Store(plan.name, files.kubeconfig, tuple(nodes), Own(plan, files, plane, ledger))
 
     def _start(self, stores: Sequence[Store]) -> None:
         with self.progress.step("networks"):
