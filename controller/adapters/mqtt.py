@@ -47,6 +47,19 @@ class _Receipt:
     qos: int
 
 
+def _address(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ``PermanentError``."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("mqtt", "mqtts") and parts.hostname:
+            return parts.scheme, parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+    except ValueError as error:
+        raise PermanentError(
+            f"MQTT URL {url!r}: {error}; write mqtt://host:port or mqtts://host:port"
+        ) from error
+    raise PermanentError(f"MQTT URL {url!r}: write mqtt://host:port or mqtts://host:port")
+
+
 class MqttFleetBus:
     """Implements ``ports.FleetBus``. ``start`` connects in the background and stays connected."""
 
@@ -66,16 +79,12 @@ class MqttFleetBus:
         self._lock = threading.Lock()
         self._status = BusStatus(connected=False, queued=0, sessions_lost=0)
         self._connection = 0
-        parts = urlsplit(url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise PermanentError(f"MQTT URL {url!r}: write mqtt://host:port or mqtts://host:port")
-        self._host = parts.hostname
-        self._port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        scheme, self._host, self._port = _address(url)
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
         try:
-            if parts.scheme == "mqtts":
+            if scheme == "mqtts":
                 self._client.tls_set(ca_certs=str(ca_file) if ca_file else None)
             if username:
                 password = password_file.read_text().strip() if password_file else None

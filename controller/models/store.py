@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from contract.signing import CHUNK, digest_file
-from controller.errors import TransientError
+from controller.errors import PermanentError, TransientError
 from controller.models.artifact import MAX_ARTIFACT_BYTES
 from controller.models.errors import ArtifactError, DamagedArtifact, NotStored
 
@@ -30,7 +30,8 @@ class StoredArtifact:
 
 
 class ModelStore:
-    """Thread-safe. ``root`` is created when missing, readable by its owner only."""
+    """Thread-safe. ``root`` is created when missing, readable by its owner only. Raises
+    ``PermanentError`` when it cannot be used."""
 
     def __init__(self, root: Path, max_bytes: int = MAX_ARTIFACT_BYTES) -> None:
         self._root = root
@@ -38,10 +39,13 @@ class ModelStore:
         self._max_bytes = max_bytes
         self._checked: dict[str, tuple[int, int, int]] = {}
         self._lock = Lock()
-        for directory in (root, self._incoming, root / "sha256"):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for leftover in self._incoming.iterdir():
-            leftover.unlink()
+        try:
+            for directory in (root, self._incoming, root / "sha256"):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for leftover in self._incoming.iterdir():
+                leftover.unlink()
+        except OSError as error:
+            raise PermanentError(f"cannot keep models in {root}: {error.strerror}") from error
 
     def receive(self) -> "Incoming":
         """A place to write an artifact to, before anything is known of it."""
