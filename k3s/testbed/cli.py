@@ -194,7 +194,7 @@ def _show(options: Options, *, as_json: bool, memory: bool) -> bool:
         typer.echo("No stores: bring some up with 'storefleet testbed up --stores 3'.")
     else:
         _print_table(stores, memory=memory)
-    return all(store["ready"] and all(store["nodes"].values()) for store in stores)
+    return all(store["ready"] and not store["trouble"] and all(store["nodes"].values()) for store in stores)
 
 
 def _print_table(stores: list[dict[str, Any]], *, memory: bool) -> None:
@@ -205,7 +205,7 @@ def _print_table(stores: list[dict[str, Any]], *, memory: bool) -> None:
         running = sum(pod["phase"] == "Running" for pod in store["pods"])
         table.add_row(
             store["name"],
-            store.get("version", "") if store["ready"] else store["trouble"],
+            ", ".join(filter(None, [store.get("version", ""), store["trouble"]])),
             f"{sum(store['nodes'].values())} of {len(store['nodes'])}",
             f"{running} of {len(store['pods'])}",
             *([f"{store['memory_mb']} MB"] if memory else []),

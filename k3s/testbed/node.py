@@ -92,8 +92,15 @@ class Node:
             self.load_image(self.pause_archive)
 
     def load_image(self, archive: Path) -> None:
-        """Import an image archive (OCI or ``docker save``) for pods to use."""
-        self.ctr("images", "import", "-", stdin=archive)
+        """Import an image archive (OCI or ``docker save``) for pods to use.
+
+        Raises:
+            TestbedError: the node is off, or the file is no image archive.
+        """
+        try:
+            self.ctr("images", "import", "-", stdin=archive)
+        except TestbedError as error:
+            raise TestbedError(f"{self.name} cannot import {archive} as an image archive: {error}") from error
 
     def images(self) -> list[str]:
         return [name for name in self.ctr("images", "list", "-q").split() if not name.startswith("sha256:")]

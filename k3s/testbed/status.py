@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from k3s.testbed.api import ApiError
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.store import Store
 
@@ -20,7 +19,7 @@ def read_status(stores: Sequence[Store], *, memory: bool = False) -> list[dict[s
 
 
 def store_status(store: Store, *, memory: bool = False) -> dict[str, Any]:
-    """``ready`` is the apiserver's answer as the centre sees it; ``trouble`` says why there is none."""
+    """``ready`` is the apiserver's answer as the centre sees it; ``trouble`` is what is known to be wrong."""
     status: dict[str, Any] = {
         "name": store.name,
         "kubeconfig": str(store.kubeconfig),
@@ -38,16 +37,17 @@ def store_status(store: Store, *, memory: bool = False) -> dict[str, Any]:
     if store.is_cut:
         status["trouble"] = f"cut off: storefleet testbed heal {store.name}"
         return status
+    ended = [key for key, pid in status["programs"].items() if pid is None]
+    if ended:
+        status["trouble"] = f"not running: {', '.join(ended)}"
     try:
         store.api.text("/readyz")
         status["ready"] = True
         status["version"] = store.api.get("/version")["gitVersion"]
         status["nodes"] = store.ready_nodes()
         status["pods"] = [describe_pod(pod) for pod in store.pods()]
-    except ApiError as error:
-        status["trouble"] = str(error)
-    except TestbedError as error:  # its kubeconfig cannot be used
-        status["trouble"] = str(error)
+    except TestbedError as error:
+        status["trouble"] = status["trouble"] or str(error)
     return status
 
 

@@ -13,7 +13,7 @@ from k3s.testbed.errors import TestbedError
 from k3s.testbed.layout import StoreFiles, StorePlan
 from k3s.testbed.ledger import Ledger
 from k3s.testbed.node import Node
-from k3s.testbed.processes import memory_bytes
+from k3s.testbed.processes import alive, memory_bytes
 
 NODES_TIMEOUT_S = 180
 POLL_S = 0.25
@@ -172,14 +172,15 @@ class Store:
         items: list[dict[str, Any]] = self.api.get(f"/api/v1{inside}/pods")["items"]
         return items
 
-    def programs(self) -> dict[str, int]:
-        """Process ids of what runs, by STORE/PROGRAM and NODE/PROGRAM."""
+    def programs(self) -> dict[str, int | None]:
+        """Process ids of everything that was started here, by STORE/PROGRAM and NODE/PROGRAM; None of what
+        has ended since."""
         if self.own is None:
             return {}
-        plane = self.own.control_plane
+        plane, ledger = self.own.control_plane, self.own.ledger
         keys = [plane.key(program) for program in plane.programs]
         keys += [key for node in self.nodes for key in node.ledger_keys()]
-        return {key: daemon.pid for key in keys if (daemon := self.own.ledger.running(key))}
+        return {key: daemon.pid if alive(daemon) else None for key in keys if (daemon := ledger.daemon(key))}
 
     def memory_bytes(self) -> int:
         """Of everything that runs in the store, pods and cameras included; shared pages are shared out."""

@@ -101,7 +101,8 @@ def test_containers_outlive_a_killed_program_of_their_node(stores: list[Store], 
     store, node = stores[1], stores[1].nodes[0]
     before = containers(store)
     node.kill(program)
-    assert f"{node.name}/{program}" not in store.programs()
+    (status,) = read_status([store])
+    assert status["trouble"] == f"not running: {node.name}/{program}"
     node.start(program)
     eventually(lambda: store.ready_nodes()[node.name], "the node")
     store.api.apply(daemon_set(f"after-{program}", PAUSE_IMAGE))
@@ -118,7 +119,8 @@ def test_pulled_plug_ends_everything_on_a_node_and_it_comes_back(stores: list[St
     processes = goes.machine.pids()
     goes.kill("node")
     assert not any(namespace_of(pid, "pid") for pid in processes)
-    assert f"{stays.name}/kubelet" in store.programs()
+    assert store.programs()[f"{stays.name}/kubelet"]
+    assert store.programs()[f"{goes.name}/kubelet"] is None
     goes.start("node")
     eventually(lambda: restarts(store, goes) >= 1 and running(store, "probe") == 2, "both pods")
     assert on_disk.read_text() == "kept"

@@ -20,6 +20,7 @@ from k3s.testbed.ledger import Ledger
 from k3s.testbed.packages import BUILD, IMAGES, RUN, Package, require
 from k3s.testbed.pause_image import oci_archive
 from k3s.testbed.processes import Daemon, alive, descendants, identify, kill, start
+from k3s.testbed.testbed import Options, Testbed
 
 
 def test_kubeconfig_is_read_as_it_was_written_and_kept_from_others(tmp_path: Path) -> None:
@@ -138,6 +139,14 @@ def test_missing_packages_are_named_with_the_command_that_installs_them() -> Non
     require((Package("bash", "bash", ""),), "testing")
     names = [package.name for package in (*RUN, *BUILD, *IMAGES)]
     assert len(set(names)) == len(names)
+
+
+def test_stores_without_root_are_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(TestbedError, match=r"need root.*--kubeconfig"):
+        Testbed(Options(name="rootless", directory=tmp_path / "testbed")).up()
 
 
 def test_stores_are_given_by_number_or_by_name() -> None:
