@@ -16,6 +16,7 @@ import pytest
 from k3s.testbed import PAUSE_IMAGE, Node, Options, Store, Testbed, TestbedError
 from k3s.testbed.api import Api, ApiError
 from k3s.testbed.layout import netns_prefix
+from k3s.testbed.ledger import Ledger
 from k3s.testbed.network import leftovers
 from k3s.testbed.pause_image import oci_archive
 from k3s.testbed.processes import all_pids
@@ -149,6 +150,54 @@ def test_loaded_image_runs(stores: list[Store], tmp_path: Path) -> None:
     eventually(lambda: running(stores[0], "other") == 1, "the pod")
 
 
+def test_restricted_pod_with_limits_and_volumes_runs(stores: list[Store]) -> None:
+    store, node = stores[0], stores[0].nodes[0]
+    manifest = daemon_set("restricted", PAUSE_IMAGE)
+    spec = manifest["spec"]["template"]["spec"]
+    spec["securityContext"] = {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    spec["volumes"] = [
+        {"name": "data", "hostPath": {"path": "/var/lib/restricted", "type": "DirectoryOrCreate"}},
+        {"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+    ]
+    spec["containers"][0] |= {
+        "resources": {"requests": {"cpu": "10m"}, "limits": {"cpu": "100m", "memory": "32Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "shared", "mountPath": "/dev/shm"}],
+    }
+    store.api.apply(manifest)
+    eventually(lambda: running(store, "restricted") == 1, "the pod")
+    assert node.host_path("/var/lib/restricted").is_dir()
+    assert not Path("/var/lib/restricted").exists(), "a node's disk is its own"
+    (pod,) = pods_of(store, "restricted")
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    assert memory_limit(container) == 32 * 1024 * 1024
+
+
+def test_control_plane_from_kubebuilder_assets_has_no_nodes(
+    stores: list[Store], options: Options, tmp_path: Path
+) -> None:
+    kubernetes = Ledger.load(options.place).kubernetes
+    assert kubernetes is not None
+    assert kubernetes.apiserver is not None
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    (assets / "kube-apiserver").symlink_to(kubernetes.apiserver)
+    environment = {**os.environ, "KUBEBUILDER_ASSETS": str(assets)}
+    bare = Options(name=f"bare-{os.getpid()}", stores=("lima-04",), nodes=(2,), environment=environment)
+    with Testbed(bare) as (store,):
+        assert set(store.programs()) == {"lima-04/etcd", "lima-04/apiserver"}
+        assert store.ready_nodes() == {}
+        assert store.ip not in {other.ip for other in stores}
+
+
 def test_others_than_the_administrator_have_their_own_rights_only(stores: list[Store]) -> None:
     store = stores[0]
     account = Api.of(store.service_account_kubeconfig(NAMESPACE, "default"))
@@ -202,6 +251,14 @@ def daemon_set(name: str, image: str) -> dict[str, Any]:
             },
         },
     }
+
+
+def memory_limit(container: str) -> int:
+    """In bytes, of either kind of control groups."""
+    for pattern in (f"memory/k8s.io/{container}/memory.limit_in_bytes", f"k8s.io/{container}/memory.max"):
+        for path in Path("/sys/fs/cgroup").glob(pattern):
+            return int(path.read_text())
+    pytest.fail(f"container {container} has no control group")
 
 
 def pods_of(store: Store, name: str) -> list[dict[str, Any]]:
