@@ -96,7 +96,7 @@ def test_meter_counts_and_measures() -> None:
         meter.note(seen, took_ms=float(i), captured_at=NOW + i, now=NOW + i * 0.2)
     assert meter.handover_gap_s == pytest.approx(0.4)
     assert meter.histogram() == (1, 1, 1, 1, 1, 1, 1, 1, 1, 11)
-    assert meter.classes() == {"cola-can": 10, "person": 10}
+    assert meter.classes(10) == {"cola-can": 10, "person": 10}
     assert (meter.percentile_ms(0.5), meter.percentile_ms(0.95)) == (5.0, 9.0)
     assert meter.fps(NOW + 2) == 2.0
     assert meter.fps(NOW + 60) == 0.0
