@@ -18,7 +18,7 @@ from agent.adapters.opencv.complaints import explain, is_decode_error
 from agent.adapters.opencv.worker import Request
 from agent.adapters.opencv.worker_process import WorkerProcess
 from agent.camera_url import CameraAddress, parse, redact
-from agent.errors import TransientError
+from agent.errors import CameraError, TransientError
 from agent.ports import Frame, SourceHealth
 
 DECODE_ERROR_WINDOW_S = 2.0
@@ -72,7 +72,13 @@ class CameraSource:
         self._fps = fps
         self._loop = loop
         self._limits = limits
-        self._fd = shared_frames.create()
+        try:
+            self._fd = shared_frames.create()
+        except OSError as error:
+            raise CameraError(
+                f"no memory or descriptor is left for camera {self._address.shown} ({error.strerror}); "
+                "raise the limit of open files or configure fewer cameras"
+            ) from error
         self._frames = shared_frames.FrameReader(self._fd)
         self._closing = threading.Event()
         self._ended = threading.Event()
