@@ -151,13 +151,17 @@ def kubeconfig(
 
 @app.command(context_settings={"ignore_unknown_options": True})
 def run(
-    store: StoreName,
+    target: Target,
     command: Annotated[list[str], typer.Argument(help="A command line.")],
     name: Name = DEFAULT,
 ) -> None:
-    """Run a command in a store's network, such as its cameras. Example: run store-1 -- ip address"""
+    """Run a command in a store's network, such as its cameras, or on a node.
+
+    Example: run store-1-node-1 -- install -d -o 10001 -g 10001 /var/lib/storefleet
+    """
     with reported():
-        words = Testbed(Options(name)).store(store).in_network(command)
+        found = find_target(name, target)
+        words = found.in_network(command) if isinstance(found, Store) else found.inside(command)
         os.execvp(words[0], words)  # noqa: S606 - the words are the user's own
 
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -86,7 +86,7 @@ def logs(
         )
 
 
-def read_manifests(file: Path) -> list[dict[str, object]]:
+def read_manifests(file: Path) -> list[dict[str, Any]]:
     """Every object in a file of one or more YAML documents (JSON is YAML).
 
     Raises:

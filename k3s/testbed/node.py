@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -53,6 +53,10 @@ class Node:
             if wanted.is_relative_to(system):
                 return ours / wanted.relative_to(system)
         raise TestbedError(f"{path} is not the node's own: only /var/lib, /var/log and /run are")
+
+    def inside(self, command: Sequence[str | Path]) -> list[str]:
+        """``command`` as run on this node, by root, with the node's /var/lib, /var/log and /run."""
+        return self.machine.inside(command, processes=True)
 
     def start_runtime(self) -> None:
         """Switch the machine on, with containerd. The apiserver need not be there yet."""

@@ -15,6 +15,7 @@ import pytest
 
 from k3s.testbed import PAUSE_IMAGE, Node, Options, Store, Testbed, TestbedError
 from k3s.testbed.api import Api, ApiError
+from k3s.testbed.cli_objects import read_manifests
 from k3s.testbed.layout import netns_prefix
 from k3s.testbed.ledger import Ledger
 from k3s.testbed.network import leftovers
@@ -28,6 +29,7 @@ pytestmark = [
     pytest.mark.timeout(1800),  # the first run on a machine may have to build Kubernetes
 ]
 NAMESPACE = "default"
+STORE_MANIFESTS = Path(__file__).parents[3] / "k3s/store"
 FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=2).read().decode())"
 
 
@@ -207,6 +209,20 @@ def test_others_than_the_administrator_have_their_own_rights_only(stores: list[S
     assert {path.stat().st_mode & 0o777 for path in store.kubeconfig.parent.glob("kubeconfig*")} == {0o600}
 
 
+def test_controllers_account_may_do_what_a_release_takes_and_no_more(stores: list[Store]) -> None:
+    store, namespace = stores[1], "storefleet"
+    for file in ("namespace.yaml", "deployer.yaml"):
+        for manifest in read_manifests(STORE_MANIFESTS / file):
+            store.api.apply(manifest)
+    controller = Api.of(store.service_account_kubeconfig(namespace, "storefleet-controller"))
+    manifest = daemon_set("agent", PAUSE_IMAGE)
+    assert refused(lambda: controller.apply(manifest)) == 403, "not outside its namespace"
+    manifest["metadata"]["namespace"] = namespace
+    controller.apply(manifest)
+    assert refusal(controller, f"/api/v1/namespaces/{namespace}/secrets") == 403
+    assert refusal(controller, "/api/v1/nodes") == 403
+
+
 def test_cluster_named_by_kubeconfig_is_only_looked_at(stores: list[Store], tmp_path: Path) -> None:
     named = Options(name="named", kubeconfigs=(stores[0].kubeconfig,), directory=tmp_path / "named")
     with Testbed(named) as (found,):
@@ -316,8 +332,12 @@ def namespace_of(pid: int, kind: str) -> str:
 
 
 def refusal(api: Api, path: str) -> int:
+    return refused(lambda: api.get(path))
+
+
+def refused(action: Callable[[], object]) -> int:
     with pytest.raises(ApiError) as caught:
-        api.get(path)
+        action()
     return caught.value.status
 
 
