@@ -5,6 +5,7 @@ another process wait for the busy timeout. A writing transaction begins IMMEDIAT
 that turns writer would fail with SQLITE_BUSY at once.
 """
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -84,10 +85,16 @@ def open_database(url: str) -> Database:
     raise PermanentError(f"database {parsed.drivername!r} is not supported; use sqlite or postgresql")
 
 
+def _to_json(value: Any) -> str:
+    """Not escaped, so that half a surrogate pair is refused on its way in, not on every way out."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         url.set(drivername="sqlite+pysqlite"),
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        json_serializer=_to_json,
         pool_size=POOL_SIZE,
     )
 
@@ -109,6 +116,7 @@ def _postgresql(url: URL) -> Engine:
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "storefleet-controller"},
+        json_serializer=_to_json,
         pool_size=POOL_SIZE,
         pool_pre_ping=True,
     )
