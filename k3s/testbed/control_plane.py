@@ -7,6 +7,7 @@ nothing. Users authenticate by token or client certificate; RBAC and the node au
 import os
 import platform
 import secrets
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from k3s.testbed.ledger import Ledger
 from k3s.testbed.processes import kill, start
 
 READY_TIMEOUT_S = 120
+POLL_S = 0.25
 ADMIN = "admin"
 SERVER_PROGRAMS = ("etcd", "apiserver", "controller-manager", "scheduler")
 ISSUER = "https://kubernetes.default.svc"
@@ -71,8 +73,22 @@ class SeparatePrograms:
             self.start_program(program)
 
     def wait_ready(self) -> None:
-        """Wait for the apiserver, then start what needs it."""
-        Api.of(self.files.kubeconfig).wait_ready(READY_TIMEOUT_S)
+        """Wait for the apiserver, then start what needs it.
+
+        Raises:
+            TestbedError: it is not ready in time, or it or etcd has ended; names the log.
+        """
+        api = Api.of(self.files.kubeconfig)
+        end = time.monotonic() + READY_TIMEOUT_S
+        while not api.ready():
+            for program in SERVER_PROGRAMS[:2]:
+                if not self.ledger.runs(self.key(program)):
+                    raise TestbedError(f"{self.key(program)} has ended: see {self.files.logs}/{program}.log")
+            if time.monotonic() > end:
+                raise TestbedError(
+                    f"{self.server} is not ready after {READY_TIMEOUT_S} s: see {self.files.logs}/apiserver.log"
+                )
+            time.sleep(POLL_S)
         for program in SERVER_PROGRAMS[2:]:
             self.start_program(program)
 

@@ -31,6 +31,7 @@ from k3s.testbed.progress import Progress
 from k3s.testbed.store import ControlPlane, Own, Store
 
 AT_ONCE = 4
+LAST_LINES = 6
 CAMERA_NODE = {"storefleet.io/camera-node": "true"}
 """The label that the agents' DaemonSet selects nodes by."""
 
@@ -76,7 +77,8 @@ class Testbed:
     def __enter__(self) -> list[Store]:
         try:
             return self.up()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(self.last_words())  # the logs go with the testbed
             self.down()
             raise
 
@@ -135,6 +137,16 @@ class Testbed:
                     remove_container_cgroups(node_run)
                 network.remove(self.options.name)
                 shutil.rmtree(place, ignore_errors=True)
+
+    def last_words(self) -> str:
+        """The end of every program's log."""
+        found = []
+        for log in sorted(self.options.place.glob("stores/**/*.log")):
+            lines = log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+            found.append(
+                f"{log.relative_to(self.options.place)}:\n" + "\n".join(f"    {line}" for line in lines)
+            )
+        return "\n".join(found)
 
     def _adopt(self, ledger: Ledger) -> list[Store]:
         """Clusters that the user named. They are only looked at."""
