@@ -43,6 +43,8 @@ _log = logging.getLogger(__name__)
 class Reporter(Protocol):
     """What the device has to say about itself at the moment."""
 
+    def camera_ids(self) -> tuple[str, ...]: ...
+
     def birth(self) -> DeviceState: ...
 
     def telemetry(self) -> Telemetry: ...
@@ -215,8 +217,8 @@ class Publisher:
     def _announce(self) -> bool:
         """Birth, camera statuses and telemetry, as far as they are due; False: not connected after all."""
         self._restore_birth()
-        birth = self._reporter.birth()
-        if self._born is None or birth.cameras != self._born.cameras:
+        if self._born is None or self._reporter.camera_ids() != self._born.cameras:
+            birth = self._reporter.birth()
             if not self._broker.publish(self._topics.state, birth.to_bytes(), qos=1, retain=True):
                 return False
             self._born = birth

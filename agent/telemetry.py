@@ -47,6 +47,10 @@ class DeviceReporter:
     clock: Callable[[], float]
     note: str = ""
 
+    def camera_ids(self) -> tuple[str, ...]:
+        """Of the configured cameras, as the birth lists them."""
+        return tuple(report.camera for report in self.pipeline.reports)
+
     def birth(self) -> DeviceState:
         return DeviceState(
             status="online",
@@ -56,7 +60,7 @@ class DeviceReporter:
             model=self._model(),
             rollout_id=self.origin.rollout_id,
             stream_id=self.outbox.status().stream_id,
-            cameras=tuple(report.camera for report in self.pipeline.reports),
+            cameras=self.camera_ids(),
             reason=self.note,
         )
 

@@ -55,6 +55,9 @@ class Device:
     def __init__(self) -> None:
         self.session = uuid4()
 
+    def camera_ids(self) -> tuple[str, ...]:
+        return ()
+
     def birth(self) -> DeviceState:
         return DeviceState(status="online", session_id=self.session, at=datetime.now(UTC))
 

@@ -77,8 +77,13 @@ class Device:
     session: UUID = field(default_factory=uuid4)
     cameras: tuple[str, ...] = ("aisle-1",)
     status: CameraStatus = CameraStatus.ONLINE
+    births: int = 0
+
+    def camera_ids(self) -> tuple[str, ...]:
+        return self.cameras
 
     def birth(self) -> DeviceState:
+        self.births += 1
         return DeviceState(
             status="online",
             session_id=self.session,
@@ -295,6 +300,14 @@ def test_new_camera_list_is_a_new_birth(bench: Bench) -> None:
         ("aisle-1",),
         ("aisle-1", "aisle-2"),
     ]
+
+
+def test_birth_is_made_only_when_it_is_due(bench: Bench) -> None:
+    """It costs a query and a validation; there are twenty turns a second."""
+    bench.wire.connect()
+    for _ in range(10):
+        bench.publisher.turn(0)
+    assert (bench.device.births, len(bench.wire.states())) == (1, 1)
 
 
 def test_late_will_of_a_killed_predecessor_is_overwritten_but_not_in_a_loop(
