@@ -85,9 +85,8 @@ class SeparatePrograms:
                 if not self.ledger.runs(self.key(program)):
                     raise TestbedError(f"{self.key(program)} has ended: see {self.files.logs}/{program}.log")
             if time.monotonic() > end:
-                raise TestbedError(
-                    f"{self.server} is not ready after {READY_TIMEOUT_S} s: see {self.files.logs}/apiserver.log"
-                )
+                log = self.files.logs / "apiserver.log"
+                raise TestbedError(f"{self.server} is not ready after {READY_TIMEOUT_S} s: see {log}")
             time.sleep(POLL_S)
         for program in SERVER_PROGRAMS[2:]:
             self.start_program(program)

@@ -232,6 +232,20 @@ def test_cluster_named_by_kubeconfig_is_only_looked_at(stores: list[Store], tmp_
     assert stores[0].api.ready()
 
 
+def test_control_plane_that_cannot_run_is_named_at_once_with_its_last_words(tmp_path: Path) -> None:
+    program = tmp_path / "kube-apiserver"
+    program.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo Kubernetes v1.30.1 && exit\necho no luck; exit 1\n"
+    )
+    program.chmod(0o755)
+    environment = {**os.environ, "KUBEBUILDER_ASSETS": str(tmp_path)}
+    name = f"ended-{os.getpid()}"
+    with pytest.raises(TestbedError, match=r"store-1/apiserver has ended: see .*apiserver\.log") as caught:
+        Testbed(Options(name=name, environment=environment)).__enter__()
+    assert "    no luck" in "".join(caught.value.__notes__)
+    assert leftovers(name) == ([], [])
+
+
 def test_nothing_is_left_after_a_crash_in_the_middle_and_down() -> None:
     name = f"crash-{os.getpid()}"
     program = f"from k3s.testbed import *; Testbed(Options(name={name!r})).up()"
