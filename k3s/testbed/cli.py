@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from k3s.testbed import cli_objects
+from k3s.testbed import cli_objects, network
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.ledger import exclusive
 from k3s.testbed.node import Node
@@ -65,10 +65,16 @@ def up(
 
 
 @app.command()
-def down(name: Name = DEFAULT) -> None:
+def down(
+    name: Name = DEFAULT,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Every testbed on this machine, such as those of killed test runs.")
+    ] = False,
+) -> None:
     """Remove everything, also what a crash left behind."""
     with reported():
-        Testbed(Options(name), Progress()).down()
+        for each in network.testbeds() if everyone else [name]:
+            Testbed(Options(each), Progress()).down()
 
 
 @app.command()

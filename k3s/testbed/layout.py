@@ -23,6 +23,7 @@ from k3s.testbed.errors import TestbedError
 
 BLOCKS = tuple(IPv4Network(f"10.{second}.0.0/14") for second in range(96, 128, 4))
 """Address blocks to choose from, the first that nothing on the machine uses."""
+NETNS = "sftb."
 MAX_STORES = 200
 MAX_NODES = 8
 API_PORT = 443
@@ -69,7 +70,13 @@ class StorePlan:
 
 def netns_prefix(testbed: str) -> str:
     """What the names of a testbed's network namespaces begin with."""
-    return f"sftb.{testbed}."
+    return f"{NETNS}{testbed}."
+
+
+def owner_of(netns: str) -> str:
+    """Whose network namespace that is; empty if it is no testbed's."""
+    name, _, rest = netns.removeprefix(NETNS).partition(".")
+    return name if netns.startswith(NETNS) and rest else ""
 
 
 def link_prefix(testbed: str) -> str:

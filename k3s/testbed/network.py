@@ -9,7 +9,7 @@ from typing import Any
 
 from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.layout import BLOCKS, NodePlan, StorePlan, link_prefix, netns_prefix
+from k3s.testbed.layout import BLOCKS, NodePlan, StorePlan, link_prefix, netns_prefix, owner_of
 
 SWITCH = "lan"
 WAN_PORT = "wan"
@@ -120,6 +120,11 @@ def leftovers(testbed: str) -> tuple[list[str], list[str]]:
     spaces = [name for name in namespaces() if name.startswith(netns_prefix(testbed))]
     links = [name for name in _link_names() if name.startswith(link_prefix(testbed))]
     return sorted(spaces), sorted(links)
+
+
+def testbeds() -> list[str]:
+    """The names of all testbeds that have a namespace on this machine."""
+    return sorted({found for space in namespaces() if (found := owner_of(space))})
 
 
 def remove(testbed: str) -> None:

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.layout import BLOCKS, MAX_NODES, MAX_STORES, link_prefix, netns_prefix, plan_store
+from k3s.testbed.layout import (
+    BLOCKS,
+    MAX_NODES,
+    MAX_STORES,
+    link_prefix,
+    netns_prefix,
+    owner_of,
+    plan_store,
+)
 
 BLOCK = BLOCKS[0]
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
@@ -45,6 +53,12 @@ def test_clean_up_of_one_testbed_never_finds_anothers(mine: str, theirs: str) ->
     if mine != theirs:
         store = plan_store(theirs, BLOCK, "store", 0, 1)
         assert not store.netns.startswith(netns_prefix(mine))
+        assert owner_of(store.netns) == owner_of(store.nodes[0].netns) == theirs
+
+
+@pytest.mark.parametrize("netns", ["", "sftb", "sftb.", "sftb.x", "cni-1234", "other.sftb.x.y"])
+def test_namespace_of_others_is_no_testbeds(netns: str) -> None:
+    assert owner_of(netns) == ""
 
 
 @pytest.mark.parametrize("name", ["", "Paris", "-x", "x-", "a" * 33, "a/b", "a.b", "a b"])
