@@ -147,7 +147,7 @@ def test_every_format_and_runtime_gives_the_same_boxes(
 def test_metadata_that_is_no_text_is_refused(tmp_path: Path, runtime: str) -> None:
     path = onnx_file(tmp_path)
     path.write_bytes(path.read_bytes().replace(b"cola", b"c\xffla"))
-    with pytest.raises(ModelError, match="metadata is damaged|truncated or damaged"):
+    with pytest.raises(ModelError, match=r"metadata is damaged|truncated or damaged"):
         open_detector(path, runtime, threads=1)
 
 
