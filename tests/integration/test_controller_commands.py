@@ -200,6 +200,7 @@ def test_migrate_tells_the_schema(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     ("name", "value", "text"),
     [
         ("MQTT_URL", "mqtt://user:secret@host", "no credentials in the URL"),
+        ("AGENT_MQTT_URL", "mqtt://user:secret@host", "no credentials in the URL"),
         ("MQTT_URL", "http://host", "write mqtt://host:port"),
         ("API_PORT", "0", "STOREFLEET_CONTROLLER_API_PORT"),
         ("DATABASE_URL", "mysql://root:secret@host/x", "use sqlite or postgresql"),
@@ -241,6 +242,27 @@ def test_a_database_that_cannot_be_used_ends_the_controller_with_one_line(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert "refused a value" not in done.stderr
+
+
+def test_every_route_asks_for_the_right_token(centre: Path) -> None:
+    url = (centre / "url").read_text()
+    paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+    values = {"digest": "sha256:" + "0" * 64, "store": "s", "zone": "z", "name": "n"}
+    answers = {}
+    for path, methods in paths.items():
+        for method in methods:
+            for who in ("nobody", "artifact", "admin"):
+                token = (centre / f"{who}.token").read_text().strip() if who != "nobody" else ""
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                answer = httpx.request(method, url + path.format_map(values), headers=headers)
+                answers[path, method, who] = answer.status_code
+    refused = {place: code for place, code in answers.items() if code in (401, 403)}
+    guarded = [(path, method) for path, methods in paths.items() for method in methods if "/v1/" in path]
+    downloads = ("/v1/artifacts/{digest}", "get")
+    expected = {(*place, "nobody"): 401 for place in guarded}
+    expected |= {(*place, "artifact"): 403 for place in guarded if place != downloads}
+    assert len(guarded) > 20
+    assert refused == expected
 
 
 def test_what_stores_say_is_shown_as_it_is(berlin: Run, database: Database, new_device: Any) -> None:
