@@ -179,7 +179,7 @@ class Trial:
                 events = pipeline.silence(camera.id, health, now)
                 quiet_since = time.monotonic()
             else:
-                events = []
+                continue
             events_seen += len(events)
             for event in events:
                 self._screen.events.append(event_line(event))
