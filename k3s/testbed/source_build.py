@@ -18,8 +18,9 @@ from pathlib import Path
 from k3s.testbed.commands import run
 from k3s.testbed.debian_source import Source, download_source, find_source
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.packages import BUILD, GO, require
+from k3s.testbed.packages import BUILD, GO
 from k3s.testbed.progress import Progress
+from k3s.testbed.requirements import require
 
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet")
 PACKAGE = "kubernetes"

@@ -24,10 +24,11 @@ from k3s.testbed.layout import StoreFiles, StorePlan, check_name, plan_store
 from k3s.testbed.ledger import Ledger, exclusive
 from k3s.testbed.machine import Machine, remove_container_cgroups
 from k3s.testbed.node import Node
-from k3s.testbed.packages import RUN, require
+from k3s.testbed.packages import RUN
 from k3s.testbed.pause_image import build_pause
 from k3s.testbed.processes import kill_all
 from k3s.testbed.progress import Progress
+from k3s.testbed.requirements import require
 from k3s.testbed.store import ControlPlane, Own, Store
 
 AT_ONCE = 4

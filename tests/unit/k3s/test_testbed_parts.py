@@ -17,9 +17,10 @@ from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.kubeconfig import Access, read_kubeconfig, write_kubeconfig
 from k3s.testbed.ledger import Ledger
-from k3s.testbed.packages import BUILD, IMAGES, RUN, Package, require
+from k3s.testbed.packages import BUILD, IMAGES, RUN, Package
 from k3s.testbed.pause_image import oci_archive
 from k3s.testbed.processes import Daemon, alive, descendants, identify, kill, start
+from k3s.testbed.requirements import require
 from k3s.testbed.testbed import Options, Testbed
 
 
