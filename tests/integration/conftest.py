@@ -98,7 +98,7 @@ class Mosquitto:
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     if shutil.which("mosquitto") is None:
-        pytest.skip("mosquitto is not installed")
+        pytest.fail("mosquitto is not installed: run scripts/setup.sh test")
     directory = tmp_path / "mosquitto"
     directory.mkdir()
     broker = Mosquitto(directory)
