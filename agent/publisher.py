@@ -86,6 +86,8 @@ class Publisher:
         self._sent = self._committed
         self._ever_sent = 0
         self._owed: EventAck | None = None
+        self._stream_used_up = False
+        """Whether the centre asked for a new stream that the disk refused so far."""
         self._next_settle = 0.0
         self._complaint = ""
 
@@ -153,12 +155,15 @@ class Publisher:
         status = self._outbox.status()
         if ack.stream_id != status.stream_id:
             return
-        if ack.committed_sequence > status.last_sequence:
+        self._stream_used_up |= ack.begin_stream or ack.committed_sequence > status.last_sequence
+        if self._stream_used_up:
             self._begin_stream(ack, status)
             return
-        if ack.committed_sequence > self._committed:
-            self._committed = ack.committed_sequence
-            self._owed = ack
+        # Never what this process did not send: the centre may mean other events by these numbers.
+        committed = min(ack.committed_sequence, self._ever_sent)
+        if committed > self._committed:
+            self._committed = committed
+            self._owed = ack.model_copy(update={"committed_sequence": committed})
         if ack.resend:
             _log.info("centre asks for a resend", extra={"after": self._committed})
             self._sent = self._committed
@@ -171,11 +176,12 @@ class Publisher:
             self._complain(error)  # The next acknowledgement says the same again.
             return
         _log.error(
-            "outbox is older than what the centre has of it: the disk lost events; a new stream begins",
+            "the centre has other events under these numbers: the disk lost events; a new stream begins",
             extra={"centre": ack.committed_sequence, "outbox": status.last_sequence},
         )
         self._committed = self._sent = self._ever_sent = 0
         self._owed = None
+        self._stream_used_up = False
         self._born = None  # The birth names the stream.
 
     def _settle(self) -> None:

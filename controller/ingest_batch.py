@@ -24,6 +24,9 @@ from controller.reading import Decoded, Refused, read, refuse
 GIVE_UP_AFTER_S = 30.0
 """How long a gap stays open that the device says it cannot fill."""
 
+SEQUENCE_REUSED = "sequence reused: another event has this number; its device was asked for a new stream"
+"""A device whose disk lost its last events. They come again under the new stream, if it still has them."""
+
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -128,10 +131,11 @@ class _Batch:
             self._now,
         )
         conflicts = [
-            refuse(item.received, self._now, "another event has this number in its stream").letter
+            refuse(item.received, self._now, SEQUENCE_REUSED).letter
             for item in accepted
             if isinstance(item.body, EventBase) and item.body.id in added.conflicting
         ]
+        reused = {_stream_key(event) for event in events if event.id in added.conflicting}
         refused = [*others, *numbered, *conflicts]
         self._db.dead_letters.add(refused)
         return BatchResult(
@@ -139,7 +143,7 @@ class _Batch:
             duplicates=len(events) - len(added.new) - len(conflicts),
             refused=len(refused),
             lost=sum(gap.last - gap.first + 1 for _, gap in lost),
-            acks=tuple(_acks(streams, touched, heartbeats)),
+            acks=tuple(_acks(streams, touched, heartbeats, reused)),
         )
 
     def _fold_devices(
@@ -289,16 +293,21 @@ def _mark_ahead(
 
 
 def _acks(
-    streams: dict[StreamKey, Stream], touched: set[StreamKey], heartbeats: dict[StreamKey, Telemetry]
+    streams: dict[StreamKey, Stream],
+    touched: set[StreamKey],
+    heartbeats: dict[StreamKey, Telemetry],
+    reused: set[StreamKey],
 ) -> Iterable[Ack]:
     """One for every stream that sent events, and for every device that still holds committed ones
-    (because an earlier acknowledgement was lost)."""
+    (because an earlier acknowledgement was lost). Devices of ``reused`` streams are to begin new ones."""
     for key, stream in streams.items():
         telemetry = heartbeats.get(key)
         holds = telemetry is not None and telemetry.outbox.pending > 0
         forgotten = telemetry.outbox.last_sequence - telemetry.outbox.pending if telemetry else 0
         if key in touched or (holds and forgotten < stream.committed):
-            ack = EventAck(stream_id=key.stream_id, committed_sequence=stream.committed)
+            ack = EventAck(
+                stream_id=key.stream_id, committed_sequence=stream.committed, begin_stream=key in reused
+            )
             yield Ack(key.store, key.device, ack)
 
 

@@ -116,11 +116,12 @@ class Bench:
     publisher: Publisher
     now: list[float]
 
-    def ack(self, sequence: int, *, resend: bool = False) -> None:
+    def ack(self, sequence: int, *, resend: bool = False, begin_stream: bool = False) -> None:
         ack = EventAck(
             stream_id=self.outbox.status().stream_id,
             committed_sequence=sequence,
             resend=resend,
+            begin_stream=begin_stream,
         )
         self.wire.incoming.append(Incoming("message", topic=TOPICS.acks, payload=ack.to_bytes()))
 
@@ -253,6 +254,51 @@ def test_outbox_that_fell_behind_the_centre_begins_a_new_stream_and_loses_nothin
     bench.ack(2)
     bench.publisher.turn(0)
     assert bench.outbox.status().pending == 0
+
+
+def test_reused_numbers_begin_a_new_stream_and_lose_nothing(bench: Bench, draft: Draft) -> None:
+    events = bench.outbox.append([draft() for _ in range(4)], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.wire.take_events()
+    old = bench.outbox.status().stream_id
+    bench.ack(3, begin_stream=True)
+    bench.publisher.turn(0)
+    assert bench.outbox.status().stream_id != old
+    assert [sequence for sequence, _ in bench.wire.take_events()] == [1, 2, 3, 4]
+    assert [event.id for event in bench.outbox.pending(0, 10)] == [event.id for event in events]
+
+
+def test_a_new_stream_that_the_disk_refuses_is_begun_with_the_next_ack(
+    bench: Bench, draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise TransientError("disk full", 1.0)
+
+    bench.outbox.append([draft()], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.outbox, "begin_stream", refuse)
+        bench.ack(1, begin_stream=True)
+        bench.publisher.turn(0)
+    old = bench.outbox.status().stream_id
+    bench.ack(1)
+    bench.publisher.turn(0)
+    assert bench.outbox.status().stream_id != old
+    assert bench.outbox.status().pending == 1
+
+
+def test_what_was_never_sent_is_not_forgotten_whatever_the_centre_says(bench: Bench, draft: Draft) -> None:
+    """An old copy of the outbox may have caught up with numbers that the centre has other events under."""
+    bench.outbox.append([draft() for _ in range(15)], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.wire.take_events()
+    bench.ack(12)
+    bench.publisher.turn(0)
+    assert [event.sequence for event in bench.outbox.pending(0, 20)] == [11, 12, 13, 14, 15]
+    assert [sequence for sequence, _ in bench.wire.take_events()] == [11, 12, 13, 14, 15]
 
 
 def test_late_delivery_is_historical(bench: Bench, draft: Draft) -> None:
