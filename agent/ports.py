@@ -138,8 +138,9 @@ class Outbox(Protocol):
         """Store events and ``state`` in one transaction. Raises ``TransientError`` when the disk is
         full; then nothing was stored."""
 
-    def pending(self, after: int, limit: int) -> list[Event]:
-        """Uncommitted events with ``sequence > after`` in order, at most ``limit``."""
+    def pending(self, after: int, limit: int) -> Sequence[EventBase]:
+        """Uncommitted events with ``sequence > after`` in order, at most ``limit``. Those of a release that
+        knew other types come as they were stored; the centre decides about them."""
 
     def commit(self, ack: EventAck) -> int:
         """Forget what the centre has committed; returns how many. Acks of other streams, and of sequences
