@@ -31,6 +31,7 @@ PROVIDERS = (
     Provider("controller.cli_releases", "controller", ("release", "deploy", "deployments")),
     Provider("controller.models.cli", "controller", ("models",)),
     Provider("camera_sims.cli", "sim", ("sim",)),
+    Provider("k3s.testbed.cli", "controller", ("testbed",)),
     Provider("storefleet.demo.cli", "sim", ("demo",)),
 )
 
