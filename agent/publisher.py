@@ -77,6 +77,8 @@ class Publisher:
         self._window = window
         self._born: DeviceState | None = None
         self._statuses: dict[str, CameraStatusMessage] = {}
+        self._retained: set[str] = set()
+        """Cameras whose status the broker keeps, across reconnects; cleared when they are removed."""
         self._next_telemetry = 0.0
         self._next_rebirth = 0.0
         self._overwritten = False
@@ -242,8 +244,12 @@ class Publisher:
             if not self._broker.publish(topic, message.to_bytes(), qos=1, retain=True):
                 return False
             self._statuses[camera] = message
-        for gone in self._statuses.keys() - current.keys():
-            del self._statuses[gone]
+            self._retained.add(camera)
+        for gone in sorted(self._retained - current.keys()):
+            if not self._broker.publish(self._topics.camera_status(gone), b"", qos=1, retain=True):
+                return False
+            self._statuses.pop(gone, None)
+            self._retained.remove(gone)
         if self._monotonic() >= self._next_telemetry:
             self._next_telemetry = self._monotonic() + self._telemetry_s
             self.send_telemetry()

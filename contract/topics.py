@@ -27,7 +27,8 @@ class Channel(StrEnum):
     EVENTS = "events"
     """One CloudEvents event, QoS 1. Device → centre."""
     CAMERA_STATUS = "status"
-    """Retained ``CameraStatusMessage``, under ``cameras/{camera}/status``. Device → centre."""
+    """Retained ``CameraStatusMessage``, under ``cameras/{camera}/status``; empty once the device no longer
+    has the camera. Device → centre."""
     ACKS = "acks"
     """``EventAck``: what is committed in the central database. Centre → device."""
 

@@ -5,7 +5,7 @@ says which number it has is accounted for in its stream: otherwise the device wo
 everything after it, for ever. Its only copy is then the dead letter, which is never trimmed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
@@ -19,7 +19,8 @@ from controller.domain.sequence import Gap, Stream, StreamKey, advance, give_up
 from controller.domain.stock import ZoneStock
 from controller.errors import PermanentError
 from controller.ports import CameraKey, DeviceKey, Received, Repositories, Transactions, ZoneKey
-from controller.reading import Decoded, Refused, read, refuse
+from controller.reading import CameraGone, Decoded, Refused, read, refuse
+from controller.stores import configured_zones
 
 GIVE_UP_AFTER_S = 30.0
 """How long a gap stays open that the device says it cannot fill."""
@@ -116,6 +117,7 @@ class _Batch:
         devices = _mark_ahead(devices, streams, heartbeats, self._now)
 
         self._db.fleet.save(_changed(before, devices), _changed(cameras_before, cameras))
+        self._db.fleet.forget_cameras(cameras_before.keys() - cameras.keys())
         self._forget_cameras(before, current)
         self._db.handovers.save(_handovers(accepted))
         added = self._db.events.add(events, self._now)
@@ -172,6 +174,8 @@ class _Batch:
                 key = (*place, item.body.camera)
                 said = item.body.model_copy(update={"at": min(item.body.at, self._now)})
                 cameras[key] = fleet.apply_camera_status(cameras.get(key), *place, said)
+            elif isinstance(item.body, CameraGone):
+                cameras.pop((*place, item.body.camera), None)
             elif isinstance(item.body, Telemetry):
                 at = min(item.body.at, self._now)
                 for figures in item.body.cameras:
@@ -225,9 +229,21 @@ class _Batch:
                 zone = stock.apply(after.get(key), event)
                 if zone is not None:
                     after[key] = zone
+        for key in self._removed(after.keys() - before.keys()):
+            del after[key]
         history = [change for change in map(stock.history_of, events) if change is not None]
         self._db.stock.save(_changed(before, after), history)
         self._db.events.retract(dict(filter(None, map(stock.retraction_of, events))), self._now)
+
+    def _removed(self, new: Collection[ZoneKey]) -> list[ZoneKey]:
+        """Those of ``new`` that are not in their store's configuration: an agent that does not have the
+        present one yet reports them. Zones that have stock are configured, else they would have none."""
+        configured = {store: configured_zones(self._db, store) for store in {store for store, _ in new}}
+        return [
+            (store, zone)
+            for store, zone in new
+            if (names := configured[store]) is not None and zone not in names
+        ]
 
 
 def _of_unknown_store(item: Decoded | Refused, now: datetime) -> DeadLetter:
@@ -259,7 +275,7 @@ def _handovers(items: Iterable[Decoded]) -> list[Handover]:
 def _camera_keys(items: Iterable[Decoded]) -> set[CameraKey]:
     keys: set[CameraKey] = set()
     for item in items:
-        if isinstance(item.body, CameraStatusMessage):
+        if isinstance(item.body, CameraStatusMessage | CameraGone):
             keys.add((item.store, item.device, item.body.camera))
         elif isinstance(item.body, Telemetry):
             keys.update((item.store, item.device, figures.camera) for figures in item.body.cameras)

@@ -69,6 +69,8 @@ class FleetRepository(Protocol):
     def keep_cameras(self, key: DeviceKey, names: Iterable[str]) -> None:
         """Forget the device's other cameras."""
 
+    def forget_cameras(self, keys: Iterable[CameraKey]) -> None: ...
+
     def of_stores(self, stores: Iterable[str]) -> tuple[list[Device], list[Camera]]:
         """Everything in these stores, by name."""
 

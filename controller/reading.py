@@ -27,7 +27,15 @@ MAX_AHEAD = timedelta(minutes=5)
 MAX_KEPT_BYTES = 4096
 """How much of a refused message is kept when it is not an event that is lost otherwise."""
 
-Body = EventBase | DeviceState | Telemetry | CameraStatusMessage
+
+@dataclass(frozen=True, slots=True)
+class CameraGone:
+    """Nothing is retained on the status topic of ``camera`` any more: its device no longer has it."""
+
+    camera: str
+
+
+Body = EventBase | DeviceState | Telemetry | CameraStatusMessage | CameraGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,8 @@ def _decode(topic: ParsedTopic, payload: bytes) -> Body:
         case Channel.TELEMETRY:
             return decode_telemetry(payload)
         case Channel.CAMERA_STATUS:
+            if not payload and topic.camera is not None:
+                return CameraGone(topic.camera)
             return decode_camera_status(payload)
     raise MessageError(f"nothing is expected on {topic.channel} from a device")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -72,6 +73,21 @@ def checked_config(store: str, config_yaml: str) -> StoreConfig:
             f"timezone {config.timezone[:64]!r} is not known; use a name such as Europe/Berlin"
         ) from error
     return config
+
+
+def configured_zones(repositories: Repositories, store: str) -> frozenset[str] | None:
+    """The zones of the store's current configuration. None when it has none here, or one from a release with
+    other rules: then it may have any."""
+    version = repositories.configs.current(store)
+    return _zones_in(version.yaml) if version else None
+
+
+@lru_cache(maxsize=64)
+def _zones_in(config_yaml: str) -> frozenset[str] | None:
+    try:
+        return frozenset(zone.id for zone in load_store_config(config_yaml).zones)
+    except ConfigError:
+        return None
 
 
 def _put(

@@ -45,6 +45,11 @@ class Fleet:
             )
         )
 
+    def forget_cameras(self, keys: Iterable[CameraKey]) -> None:
+        columns = [cameras.c.store, cameras.c.device, cameras.c.camera]
+        for chunk in chunks(set(keys)):
+            self._connection.execute(delete(cameras).where(key_in(columns, chunk)))
+
     def of_stores(self, stores: Iterable[str]) -> tuple[list[Device], list[Camera]]:
         found: tuple[list[Device], list[Camera]] = ([], [])
         for chunk in chunks(set(stores)):

@@ -348,6 +348,21 @@ def test_new_camera_list_is_a_new_birth(bench: Bench) -> None:
     ]
 
 
+def test_the_retained_status_of_a_removed_camera_is_cleared_once(bench: Bench) -> None:
+    bench.device.cameras = ("aisle-1", "aisle-2")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.wire.cut()
+    bench.device.cameras = ("aisle-1",)
+    bench.publisher.turn(0)
+    bench.wire.sent.clear()
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.publisher.turn(0)
+    cleared = [(topic, retain) for topic, payload, retain in bench.wire.sent if payload == b""]
+    assert cleared == [(TOPICS.camera_status("aisle-2"), True)]
+
+
 def test_birth_is_made_only_when_it_is_due(bench: Bench) -> None:
     """It costs a query and a validation; there are twenty turns a second."""
     bench.wire.connect()
