@@ -192,7 +192,7 @@ def _application(
         health.build_router(database, ingest_status, utc_now),
         fleet.build_router(database, guard, utc_now),
         inventory.build_router(database, guard, utc_now, settings.epcis_authority),
-        journal.build_router(database, guard),
+        journal.build_router(database, guard, utc_now),
         releases.build_router(database, guard, utc_now, uuid.uuid4),
         artifacts.build_router(registry, guard),
     ]

@@ -215,11 +215,27 @@ def audit(limit: Limit = 50, as_json: AsJson = False, tz: Zone = "local") -> Non
 
 
 def dead_letters(
-    store: StoreOption = None, limit: Limit = 50, as_json: AsJson = False, tz: Zone = "local"
+    store: StoreOption = None,
+    limit: Limit = 50,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Take in refused events that are no longer objected to.")
+    ] = False,
+    as_json: AsJson = False,
+    tz: Zone = "local",
 ) -> None:
-    """Messages that were refused, and why. Example: storefleet dead-letters --store berlin-01"""
+    """Messages that were refused, and why. Example: storefleet dead-letters --store berlin-01
+
+    With --replay, events are tried again: after the centre's clock was wrong, or after an update.
+    """
     with asking() as client:
         clock = clock_for(tz)
+        if replay:
+            done = client.post("/v1/dead-letters/replay", {"store": store})
+            if as_json:
+                print_json(done)
+            else:
+                console.print(f"{done['taken_in']} events taken in, {done['refused']} still refused.")
+            return
         items = list(client.pages("/v1/dead-letters", store=store, limit=limit))
     if as_json:
         print_json({"items": items})

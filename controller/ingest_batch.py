@@ -9,12 +9,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 from contract.events import EventBase
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
 from controller.domain import fleet, stock
 from controller.domain.fleet import Camera, Device, Handover
-from controller.domain.journal import DeadLetter
+from controller.domain.journal import AuditEntry, DeadLetter, Replayed
+from controller.domain.page import PageRequest
 from controller.domain.sequence import Gap, Stream, StreamKey, advance, give_up
 from controller.domain.stock import ZoneStock
 from controller.errors import PermanentError
@@ -27,6 +29,8 @@ GIVE_UP_AFTER_S = 30.0
 
 SEQUENCE_REUSED = "sequence reused: another event has this number; its device was asked for a new stream"
 """A device whose disk lost its last events. They come again under the new stream, if it still has them."""
+
+BATCH_LETTERS = 500
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -67,6 +71,49 @@ def ingest_batch(transactions: Transactions, messages: Sequence[Received], now: 
     Raises ``TransientError`` when the database is not available; nothing is stored then.
     """
     return _ingest(transactions, [read(message, now) for message in messages], now)
+
+
+def replay_dead_letters(
+    transactions: Transactions, store: str | None, *, actor: str, now: datetime
+) -> Replayed:
+    """Take in the events in dead letters, of all stores or of one, that are no longer objected to: because
+    the centre's clock is right again, or because this release knows their type. They are marked historical.
+
+    Safe to repeat. Raises ``TransientError`` when the database is not available.
+    """
+    taken_in = refused = 0
+    cursor: str | None = None
+    while True:
+        with transactions.reading() as repositories:
+            page = repositories.dead_letters.page(store, PageRequest(BATCH_LETTERS, cursor))
+        letters = [letter for letter in reversed(page.items) if letter.sequence is not None]
+        done = _replay(transactions, letters, now)
+        taken_in += len(done)
+        refused += len(letters) - len(done)
+        cursor = page.next_cursor
+        with transactions.writing() as repositories:
+            repositories.dead_letters.forget(done)
+            if cursor is None:
+                detail = {"taken_in": taken_in, "refused": refused}
+                repositories.audit.add(AuditEntry(now, actor, "dead_letters.replay", store or "*", detail))
+                return Replayed(taken_in, refused)
+
+
+def _replay(transactions: Transactions, letters: Sequence[DeadLetter], now: datetime) -> list[int]:
+    """Ids of those letters whose event is stored now."""
+    items: dict[int, Decoded] = {}
+    ids: dict[int, UUID] = {}
+    for letter in letters:
+        item = read(Received(letter.topic, letter.payload, now, retained=True), now)
+        if isinstance(item, Decoded) and isinstance(item.body, EventBase):
+            ids[letter.id] = item.body.id
+            if letter.reason != SEQUENCE_REUSED:
+                body = item.body.model_copy(update={"historical": True})
+                items[letter.id] = replace(item, body=body)
+    _ingest(transactions, list(items.values()), now)
+    with transactions.reading() as repositories:
+        stored = repositories.events.get(ids.values())
+    return [letter for letter, event in ids.items() if event in stored]
 
 
 def _ingest(transactions: Transactions, items: Sequence[Decoded | Refused], now: datetime) -> BatchResult:

@@ -150,6 +150,9 @@ class DeadLetterRepository(Protocol):
     def page(self, store: str | None, request: PageRequest) -> Page[DeadLetter]:
         """Newest first."""
 
+    def forget(self, ids: Iterable[int]) -> None:
+        """Those whose messages have been taken in after all."""
+
     def trim(self, keep: int) -> int:
         """Forget the oldest beyond ``keep``; never one that holds an event's only copy."""
 

@@ -1,17 +1,28 @@
 """What the centre wrote down about itself: audit log, refused messages, gaps, handovers."""
 
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
+from pydantic import BaseModel
 
 from controller.api.guard import Guard
 from controller.api.listing import Listing, Paging
-from controller.api.views import AuditView, DeadLetterView, GapView, HandoverView
+from controller.api.views import AuditView, DeadLetterView, GapView, HandoverView, ReplayedView
 from controller.domain.journal import DeadLetter, GapRecord
+from controller.ingest_batch import replay_dead_letters
 from controller.ports import Transactions
 
 
-def build_router(transactions: Transactions, guard: Guard) -> APIRouter:
+class Replay(BaseModel):
+    store: str | None = None
+    """Only this store's letters."""
+
+
+def build_router(transactions: Transactions, guard: Guard, clock: Callable[[], datetime]) -> APIRouter:
+    actor = Annotated[str, Depends(guard.admin)]
     router = APIRouter(prefix="/v1", tags=["journal"], dependencies=[Depends(guard.admin)])
 
     @router.get("/audit")
@@ -28,6 +39,14 @@ def build_router(transactions: Transactions, guard: Guard) -> APIRouter:
             page = repositories.dead_letters.page(store, paging)
         items = [_letter_view(letter) for letter in page.items]
         return Listing(items=items, next_cursor=page.next_cursor, end_cursor=page.end_cursor)
+
+    @router.post("/dead-letters/replay")
+    def replay(body: Replay, by: actor) -> ReplayedView:
+        """Take in refused events that are no longer objected to, for instance because the centre's clock
+        is right again. Their letters go; the others stay."""
+        return ReplayedView.model_validate(
+            replay_dead_letters(transactions, body.store, actor=by, now=clock())
+        )
 
     @router.get("/gaps")
     def gaps(paging: Paging, store: str | None = None, open_only: bool = False) -> Listing[GapView]:

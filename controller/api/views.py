@@ -135,6 +135,13 @@ class DeadLetterView(BaseModel):
     sequence: int | None
 
 
+class ReplayedView(View):
+    taken_in: int
+    """Letters whose event is stored now."""
+    refused: int
+    """Letters with events that stay."""
+
+
 class GapView(BaseModel):
     id: int
     store: str

@@ -39,6 +39,16 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of the dead letters that hold events."""
+
+    taken_in: int
+    """Letters whose event is stored now."""
+    refused: int
+    """Letters that stay."""
+
+
+@dataclass(frozen=True, slots=True)
 class GapRecord:
     """Missing events of one stream, also after they came in or were given up."""
 

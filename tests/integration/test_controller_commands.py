@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ version: 1
 store: berlin-01
 planogram: [{sku: cola, gtin: "04012345678901", name: Cola}]
 cameras: [{id: cam-1, url: "rtsp://10.0.4.11/stream", frame_size: [1280, 720]}]
+zones: [{id: zone-1, camera: cam-1, sku: cola, capacity: 6, polygon: [[10, 10], [90, 10], [90, 90]]}]
 """
 
 
@@ -280,6 +281,16 @@ def test_what_stores_say_is_shown_as_it_is(berlin: Run, database: Database, new_
         output = berlin(command).output
         assert "zones[a].x [/x] [red]" in output
         assert "\x1b" not in output
+
+
+def test_a_refused_event_is_replayed_by_command(berlin: Run, database: Database, new_device: Any) -> None:
+    device, now = new_device(device="node-8"), datetime.now(UTC)
+    event = device.event(1, time=now)
+    ingest_batch(database, [device.sent(event)], now - timedelta(hours=1))
+    done = json.loads(berlin("dead-letters", "--replay", "--store", "berlin-01", "--json").output)
+    assert done["taken_in"] == 1
+    assert str(event.id) in berlin("events", "--json").output
+    assert "0 events taken in" in berlin("dead-letters", "--replay").output
 
 
 def test_a_token_that_no_header_can_carry_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
-from controller.adapters.database.rows import Order, as_dict, insert_for, page
+from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, page
 from controller.adapters.database.tables import audit_log, dead_letters
 from controller.domain.journal import AuditEntry, DeadLetter
 from controller.domain.page import Page, PageRequest
@@ -57,6 +57,10 @@ class DeadLetters:
         if store is not None:
             query = query.where(dead_letters.c.store == store)
         return page(self._connection, query, request, [(dead_letters.c.id, int)], _letter, descending=True)
+
+    def forget(self, ids: Iterable[int]) -> None:
+        for chunk in chunks(set(ids)):
+            self._connection.execute(delete(dead_letters).where(dead_letters.c.id.in_(chunk)))
 
     def trim(self, keep: int) -> int:
         evictable = dead_letters.c.sequence.is_(None)

@@ -48,7 +48,7 @@ class Api:
             health.build_router(self, lambda: self.status, self.clock),
             fleet.build_router(self, guard, self.clock),
             inventory.build_router(self, guard, self.clock, "https://shop.example"),
-            journal.build_router(self, guard),
+            journal.build_router(self, guard, self.clock),
             _echo(),
         ]
         app = create_app(routers, max_body_bytes=10_000, larger_bodies={"/v1/stores": 2_000_000})
@@ -125,7 +125,7 @@ def test_everything_but_health_needs_the_admin_token(api: Api) -> None:
     assert len(guarded) >= 9
     for path in guarded:
         url = path.format(store="s", zone="z")
-        method = "POST" if path == "/v1/stores" else "GET"
+        method = "POST" if path in ("/v1/stores", "/v1/dead-letters/replay") else "GET"
         for client, status in ((api.anonymous, 401), (api.agent, 403)):
             answer = client.request(method, url)
             assert answer.status_code == status, path
@@ -323,6 +323,51 @@ def test_refused_messages_and_gaps_are_listed(berlin: Api, device: Any, now: dat
     (gap,) = berlin.admin.get("/v1/gaps", params={"open_only": True}).json()["items"]
     assert (gap["first"], gap["last"], gap["closed_at"]) == (1, 2, None)
     assert berlin.admin.get("/v1/handovers").json()["items"] == []
+
+
+def test_honest_events_refused_by_a_wrong_clock_are_replayed_once_it_is_right(
+    berlin: Api, device: Any, now: datetime
+) -> None:
+    early = now - timedelta(days=30)  # the centre's clock was set back; events are of now
+    events = [device.sent(device.event(n)) for n in (1, 2)]
+    foreign = device.sent(device.event(3, source="/stores/oslo-03/devices/node-1/cameras/cam-1"))
+    garbage = Received(device.topics.events, b"{", now)
+    ingest_batch(berlin.database, [device.sent(device.birth())], now)
+    assert ingest_batch(berlin.database, [*events, foreign, garbage], early).refused == 4
+    with berlin.writing() as repositories:
+        repositories.stores.add(Store("paris-02", created_at=now))
+    other = berlin.admin.post("/v1/dead-letters/replay", json={"store": "paris-02"})
+    assert other.json() == {"taken_in": 0, "refused": 0}
+    berlin.now = early
+    assert berlin.admin.post("/v1/dead-letters/replay", json={}).json() == {"taken_in": 0, "refused": 3}
+    berlin.now = now + timedelta(minutes=1)
+    assert berlin.admin.post("/v1/dead-letters/replay", json={}).json() == {"taken_in": 2, "refused": 1}
+    stored = berlin.admin.get("/v1/events").json()["items"]
+    assert [(e["sequence"], e["historical"]) for e in stored] == [(1, True), (2, True)]
+    (zone,) = berlin.admin.get("/v1/stock").json()["items"]
+    assert zone["facings"] == 2
+    left = berlin.admin.get("/v1/dead-letters").json()["items"]
+    assert [(letter["sequence"], letter["times"]) for letter in left] == [(3, 1), (None, 1)]
+    (device_row,) = berlin.admin.get("/v1/fleet", params={"store": "berlin-01"}).json()["items"][0]["devices"]
+    assert device_row["last_seen"] != berlin.now.isoformat().replace("+00:00", "Z"), "it did not say anything"
+    audit = berlin.admin.get("/v1/audit").json()["items"]
+    replays = [(e["target"], e["detail"]) for e in audit if e["action"] == "dead_letters.replay"]
+    assert replays[0] == ("*", {"taken_in": 2, "refused": 1})
+    assert len(replays) == 3
+
+
+def test_a_replay_resolves_reused_numbers_only_if_the_event_came_in_otherwise(
+    berlin: Api, device: Any, now: datetime
+) -> None:
+    first, second = device.event(1), device.event(1)
+    ingest_batch(berlin.database, [device.sent(first), device.sent(second)], now)
+    assert berlin.admin.post("/v1/dead-letters/replay", json={}).json() == {"taken_in": 0, "refused": 1}
+    (letter,) = berlin.admin.get("/v1/dead-letters").json()["items"]
+    assert letter["reason"].startswith("sequence reused")
+    moved = second.model_copy(update={"streamid": uuid4()})
+    ingest_batch(berlin.database, [device.sent(moved)], now)
+    assert berlin.admin.post("/v1/dead-letters/replay", json={}).json() == {"taken_in": 1, "refused": 0}
+    assert berlin.admin.get("/v1/dead-letters").json()["items"] == []
 
 
 def test_a_page_of_many_stores_is_made_in_time_that_grows_with_its_size(berlin: Api, now: datetime) -> None:
