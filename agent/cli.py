@@ -123,6 +123,7 @@ def try_command(
     write_config: Annotated[
         Path | None, typer.Option(help="Write a first configuration with the proposed zones.")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Let --write-config replace a file.")] = False,
     duration: Annotated[
         float, typer.Option(min=0.0, help="Seconds to run; 0: until Ctrl-C or the end.")
     ] = 0.0,
@@ -137,7 +138,7 @@ def try_command(
     from agent import cli_run
     from agent.try_source import Request
 
-    request = Request(source, model, config, save, write_config, duration, as_json)
+    request = Request(source, model, config, save, write_config, duration, as_json, force)
     try:
         cli_run.try_source(request)
     except (AgentError, ConfigError) as error:

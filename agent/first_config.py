@@ -12,6 +12,7 @@ from contract.names import gtin_check_digit
 from contract.store_config import CAMERA_SCHEMES, Camera, Product, StoreConfig, Zone
 
 PASSWORD_REFERENCE = "${CAMERA_PASSWORD}"  # noqa: S105 - the name of a variable
+_HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::\d*)?")
 _SECRET_PARAMETER = re.compile(r"(?i)([?&](?:pass(?:word|wd)?|pwd|token|auth|key|secret)=)[^&#]*")
 
 HEADER = """\
@@ -41,9 +42,16 @@ def without_password(url: str) -> str:
     """``url`` with its password (in front of ``@`` or as a parameter) replaced by a reference."""
     url = _SECRET_PARAMETER.sub(rf"\g<1>{PASSWORD_REFERENCE}", url)
     head, scheme, rest = url.partition("://")
-    authority, at, place = rest.rpartition("@")
-    user, colon, _ = authority.partition(":")
-    if not (scheme and at and colon):
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        place_at = authority.rindex("@")
+    elif _HOST_AND_PORT.fullmatch(authority):
+        return url  # a later "@" belongs to the path
+    else:
+        place_at = rest.rfind("@")  # a password with a raw "/"
+    user, colon, _ = rest[: max(place_at, 0)].partition(":")
+    place = rest[place_at + 1 :]
+    if not (scheme and colon):
         return url
     return f"{head}://{user}:{PASSWORD_REFERENCE}@{place}"
 

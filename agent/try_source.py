@@ -29,6 +29,7 @@ from agent.first_config import camera_url, first_config, to_text
 from agent.pipeline import Pipeline
 from agent.ports import Detector, Frame, FrameSource, Image, Inspector, Outbox
 from agent.try_screen import Screen, event_line, zone_rows
+from contract.messages import EventAck
 from contract.store_config import Camera, StoreConfig, load_store_config
 
 LEARN_FRAMES = 12
@@ -76,6 +77,8 @@ class Request:
     write_config: Path | None
     duration: float
     as_json: bool
+    force: bool = False
+    """Whether ``write_config`` may replace a file."""
 
 
 class Trial:
@@ -94,6 +97,8 @@ class Trial:
     def run(self) -> None:
         """Raises ``AgentError`` or ``ConfigError``."""
         request = self._request
+        if request.write_config and request.write_config.exists() and not request.force:
+            raise PermanentError(f"{request.write_config} exists already; --force replaces it")
         config = load_config(request.config, self._url) if request.config else None
         detector = self._parts.open_detector(request.model or shipped_model())
         if config:
@@ -156,10 +161,11 @@ class Trial:
         camera = config.cameras[0]
         info = detector.info
         origin = Origin(config.store, "trial", info.version, info.digest)
+        outbox = self._parts.make_outbox(origin)
         pipeline = Pipeline(
             config,
             detector,
-            self._parts.make_outbox(origin),
+            outbox,
             make_inspector=lambda camera: self._parts.make_inspector(),
             new_id=self._parts.new_id,
         )
@@ -184,6 +190,7 @@ class Trial:
             for event in events:
                 self._screen.events.append(event_line(event))
                 self._tell({"event": json.loads(event.to_bytes())})
+            forget_shown(outbox)
             if self._live:
                 self._live.update(self._screen.live(pipeline, report, health, now))
         zones = [
@@ -216,6 +223,13 @@ class Trial:
         if self._request.as_json:
             self._console.file.write(json.dumps(line, default=str) + "\n")
             self._console.file.flush()
+
+
+def forget_shown(outbox: Outbox) -> None:
+    """Drop the events that wait: nobody else wants them, and a trial may run for days."""
+    status = outbox.status()
+    if status.pending:
+        outbox.commit(EventAck(stream_id=status.stream_id, committed_sequence=status.last_sequence))
 
 
 def load_config(path: Path, url: str) -> StoreConfig:
