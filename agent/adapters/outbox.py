@@ -206,6 +206,8 @@ class SqliteOutbox:
             "INSERT INTO stream (one, stream_id, last_sequence) VALUES (1, ?, 0) ON CONFLICT DO NOTHING",
             (str(self._new_id()),),
         )
+        if version == _SCHEMA_VERSION:
+            return  # without a write: the disk may be full
         db.execute("BEGIN IMMEDIATE")
         if version == _UNREADABLE_EVENT_VERSION:
             count = _begin_stream(db, self._new_id())
