@@ -221,23 +221,32 @@ def dataset_command(
     train: Annotated[int, typer.Option(min=1, max=len(TRAINING), help="Shops to train on.")] = 600,
     val: Annotated[int, typer.Option(min=1, max=len(VALIDATION), help="Shops to watch training with.")] = 60,
     test: Annotated[int, typer.Option(min=0, max=len(EVALUATION), help="Shops for the last judgement.")] = 0,
+    skip: Annotated[
+        tuple[int, int, int], typer.Option(help="Leave out this many shops of each kind first.")
+    ] = (0, 0, 0),
+    crop: Annotated[int, typer.Option(min=64, max=640, help="Side of a training picture in pixels.")] = 320,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 2,
 ) -> None:
     """Write labelled pictures of simulated shelves, in YOLO's format, for training a detector.
 
-    Its seeds are reserved: no demo or test uses them.
+    Its seeds are reserved: no demo or test uses them. Training pictures are square crops; those for the last
+    judgement are whole frames.
 
     Example: storefleet sim dataset --out shelves --train 600 --val 60
     """
-    from camera_sims.dataset import write_dataset
+    from camera_sims.dataset import Crops, write_dataset
 
+    chosen = []
+    for kind, count, first in zip((TRAINING, VALIDATION, EVALUATION), (train, val, test), skip, strict=True):
+        if first < 0 or first + count > len(kind):
+            raise typer.BadParameter(f"--skip {first} leaves fewer than {count} of {len(kind)} shops")
+        chosen.append(kind[first : first + count])
     with _explained(), Progress(console=_err) as bar:
         task = bar.add_task("writing pictures")
         write_dataset(
             out,
-            TRAINING[:train],
-            VALIDATION[:val],
-            EVALUATION[:test],
+            *chosen,
+            crops=Crops(size=crop),
             workers=workers,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
