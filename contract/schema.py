@@ -15,10 +15,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from contract.events import EVENT_ADAPTER, EVENT_CLASSES
-from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
+from contract.messages import CameraStatusMessage, DeviceState, EventAck, StagingOrder, Telemetry
 from contract.signing import Signed
 from contract.store_config import StoreConfig
-from contract.topics import PREFIX
+from contract.topics import PREFIX, STAGING
 from contract.workload import AgentHealth, ModelManifest
 
 DIRECTORY = Path(__file__).parent / "schemas"
@@ -31,6 +31,7 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     "telemetry": TypeAdapter(Telemetry),
     "camera_status": TypeAdapter(CameraStatusMessage),
     "event_ack": TypeAdapter(EventAck),
+    "staging_order": TypeAdapter(StagingOrder),
     "store_config": TypeAdapter(StoreConfig),
     "model_manifest": TypeAdapter(ModelManifest),
     "signed": TypeAdapter(Signed),
@@ -49,6 +50,8 @@ class _Channel:
     qos: int
     retain: bool
     summary: str
+    of_store: bool = False
+    """Of a whole store, not of a device."""
 
 
 _CHANNELS = (
@@ -60,6 +63,10 @@ _CHANNELS = (
         "How a camera is doing.",
     ),
     _Channel("acks", "acks", (EventAck,), "send", 1, False, "What the centre has committed."),
+    _Channel(
+        STAGING, STAGING, (StagingOrder,), "send", 1, True,
+        "Models that the devices of a store shall fetch ahead of time.", of_store=True,
+    ),
 )  # fmt: skip
 
 _PARAMETERS = {
@@ -113,7 +120,8 @@ def _asyncapi() -> dict[str, Any]:
 
 
 def _channel(channel: _Channel) -> dict[str, Any]:
-    address = f"{PREFIX}/{{store}}/{{device}}/{channel.address}"
+    place = "{store}" if channel.of_store else "{store}/{device}"
+    address = f"{PREFIX}/{place}/{channel.address}"
     return {
         "address": address,
         "summary": channel.summary,

@@ -16,6 +16,9 @@ from contract.names import is_name
 
 PREFIX = "storefleet/v1"
 
+STAGING = "staging"
+"""Last part of the one topic of a whole store: ``storefleet/v1/{store}/staging``, see ``staging_topic``."""
+
 
 class Channel(StrEnum):
     """The last part of a topic: what kind of message it carries."""
@@ -77,6 +80,14 @@ FLEET_SUBSCRIPTIONS: tuple[str, ...] = (
     f"{PREFIX}/+/+/cameras/+/{Channel.CAMERA_STATUS}",
 )
 """What the centre subscribes to."""
+
+
+def staging_topic(store: str) -> str:
+    """Retained ``StagingOrder``: models that every device of the store shall fetch ahead of time.
+    Centre → store. Raises ``TopicError`` for a name that cannot be a topic level."""
+    if not is_name(store):
+        raise TopicError(f"{store!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
+    return f"{PREFIX}/{store}/{STAGING}"
 
 
 @dataclass(frozen=True, slots=True)

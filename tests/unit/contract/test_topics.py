@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contract.errors import TopicError
-from contract.topics import FLEET_SUBSCRIPTIONS, Channel, DeviceTopics, ParsedTopic, parse
+from contract.topics import FLEET_SUBSCRIPTIONS, Channel, DeviceTopics, ParsedTopic, parse, staging_topic
 
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True)
 
@@ -57,6 +57,8 @@ def test_names_that_would_break_out_of_their_level_are_refused(name: str) -> Non
         DeviceTopics(name, "node-1")
     with pytest.raises(TopicError):
         DeviceTopics("berlin-01", name)
+    with pytest.raises(TopicError):
+        staging_topic(name)
     with pytest.raises(TopicError):
         DeviceTopics("berlin-01", "node-1").camera_status(name)
 
