@@ -14,11 +14,12 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from contract.deployment import DESIRED_ADAPTER, REPORTED_ADAPTER, ReportedState
 from contract.events import EVENT_ADAPTER, EVENT_CLASSES
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, StagingOrder, Telemetry
 from contract.signing import Signed
 from contract.store_config import StoreConfig
-from contract.topics import PREFIX, STAGING
+from contract.topics import DEPLOYER, PREFIX, STAGING
 from contract.workload import AgentHealth, ModelManifest
 
 DIRECTORY = Path(__file__).parent / "schemas"
@@ -35,6 +36,8 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     "store_config": TypeAdapter(StoreConfig),
     "model_manifest": TypeAdapter(ModelManifest),
     "signed": TypeAdapter(Signed),
+    "desired_state": DESIRED_ADAPTER,
+    "reported_state": REPORTED_ADAPTER,
     "agent_health": TypeAdapter(AgentHealth),
 }
 
@@ -66,6 +69,15 @@ _CHANNELS = (
     _Channel(
         STAGING, STAGING, (StagingOrder,), "send", 1, True,
         "Models that the devices of a store shall fetch ahead of time.", of_store=True,
+    ),
+    _Channel(
+        "desired", f"{DEPLOYER}/desired", (Signed,), "send", 1, True,
+        "What a store shall run. The signed text is the base64 of a zlib-compressed DesiredState.",
+        of_store=True,
+    ),
+    _Channel(
+        "reported", f"{DEPLOYER}/reported", (ReportedState,), "receive", 1, True,
+        "What a store's deployer has done and sees.", of_store=True,
     ),
 )  # fmt: skip
 

@@ -33,6 +33,10 @@ class Channel(StrEnum):
     """Retained ``CameraStatusMessage``, under ``cameras/{camera}/status``. Device → centre."""
     ACKS = "acks"
     """``EventAck``: what is committed in the central database. Centre → device."""
+    DESIRED = "desired"
+    """Retained ``Signed`` of a ``DesiredState``, under ``deployer/``. Centre → store's deployer."""
+    REPORTED = "reported"
+    """Retained ``ReportedState``, under ``deployer/``. Store's deployer → centre."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,37 @@ def staging_topic(store: str) -> str:
     return f"{PREFIX}/{store}/{STAGING}"
 
 
+DEPLOYER = "deployer"
+"""Level under which a store's deployer talks to the centre, in the place of a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployerTopics:
+    """Topics of one store's deployer. The name must satisfy ``is_name``, else ``TopicError``."""
+
+    store: str
+
+    def __post_init__(self) -> None:
+        if not is_name(self.store):
+            raise TopicError(f"{self.store!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
+
+    @property
+    def desired(self) -> str:
+        return f"{PREFIX}/{self.store}/{DEPLOYER}/{Channel.DESIRED}"
+
+    @property
+    def reported(self) -> str:
+        return f"{PREFIX}/{self.store}/{DEPLOYER}/{Channel.REPORTED}"
+
+
+DEPLOYER_SUBSCRIPTIONS: tuple[str, ...] = (
+    f"{PREFIX}/+/{DEPLOYER}/{Channel.DESIRED}",
+    f"{PREFIX}/+/{DEPLOYER}/{Channel.REPORTED}",
+)
+"""What the centre subscribes to for stores with a deployer: what they report, and what it told them
+itself, which it need not remember otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedTopic:
     store: str
@@ -110,5 +145,7 @@ def parse(topic: str) -> ParsedTopic:
         case ["cameras", camera, Channel.CAMERA_STATUS] if is_name(camera):
             return ParsedTopic(store, device, Channel.CAMERA_STATUS, camera)
         case [Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.ACKS as channel]:
+            return ParsedTopic(store, device, Channel(channel))
+        case [Channel.DESIRED | Channel.REPORTED as channel] if device == DEPLOYER:
             return ParsedTopic(store, device, Channel(channel))
     raise TopicError(f"{topic[:120]!r} names no known channel")
