@@ -258,7 +258,7 @@ def stores_add(
     name: Annotated[str, typer.Argument(help="a-z, 0-9 and '-'.")],
     config: Annotated[Path | None, typer.Option(help="Store configuration (YAML).")] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, repeatable.")] = None,
-    cluster: Annotated[str, typer.Option(help="local or kubernetes.")] = "local",
+    cluster: Annotated[str, typer.Option(help="local, kubernetes or deployer.")] = "local",
     kubeconfig: Annotated[str | None, typer.Option(help="Kubeconfig file at the controller.")] = None,
     context: Annotated[str | None, typer.Option(help="Context in the kubeconfig.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace in the store's cluster.")] = None,

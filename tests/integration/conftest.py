@@ -65,6 +65,11 @@ class Mosquitto:
     def password(user: str) -> str:
         return f"{user}-secret"
 
+    def password_file(self, user: str) -> Path:
+        path = self._config.with_name(f"{user}.password")
+        path.write_text(self.password(user))
+        return path
+
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(["mosquitto", "-c", str(self._config)], stdout=log, stderr=log)
