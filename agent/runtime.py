@@ -26,14 +26,14 @@ from agent.handover import Claim, leave
 from agent.health import HealthKeeper
 from agent.loop import Loop
 from agent.pipeline import MakeInspector, Pipeline
-from agent.ports import Broker, Detector, Outbox, ReferenceViews
+from agent.ports import Broker, Detector, Outbox, ReferenceViews, Staging
 from agent.publisher import Publisher
 from agent.sources import OpenSource, Sources
 from agent.telemetry import DeviceReporter, Probe
 from contract.errors import Problem
 from contract.messages import DeviceState
 from contract.store_config import StoreConfig
-from contract.topics import DeviceTopics
+from contract.topics import DeviceTopics, staging_topic
 from contract.workload import AgentHealth, Phase
 
 CHORES_EVERY_S = 1.0
@@ -81,6 +81,8 @@ class Parts:
     probe: Probe
     write_health: Callable[[AgentHealth], None]
     """Raises ``TransientError``."""
+    staging: Staging | None = None
+    """None: this agent cannot fetch models."""
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
@@ -216,12 +218,13 @@ class Runtime:
             probe=parts.probe,
             clock=parts.clock,
             note=outbox.damage,
+            staging=parts.staging,
         )
         topics = DeviceTopics(parts.store, parts.device)
         broker = parts.connect(
             session_id,
             will=(topics.state, _death(reporter.birth())),
-            subscriptions=[topics.acks, topics.state],
+            subscriptions=[topics.acks, topics.state, staging_topic(parts.store)],
         )
         publisher = Publisher(
             broker,
@@ -231,6 +234,7 @@ class Runtime:
             clock=parts.clock,
             monotonic=parts.monotonic,
             telemetry_s=parts.telemetry_s,
+            on_staging=parts.staging.obey if parts.staging else None,
         )
         return broker, publisher
 
