@@ -218,11 +218,6 @@ class _Api:
             found = json.loads(answer.data)
         except ApiException as error:
             raise _translated(what, error) from error
-        except urllib3.exceptions.SSLError as error:
-            text = f"cannot {what}: TLS: {_short(error)}"
-            if "CERTIFICATE" not in text.upper():
-                raise TransientError(text, retry_after=5.0) from error
-            raise PermanentError(f"{text}; check the certificates in the kubeconfig") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TransientError(f"cannot {what}: {_short(error)}", retry_after=5.0) from error
         except ValueError as error:
@@ -257,6 +252,8 @@ class _Api:
 def _translated(what: str, error: ApiException) -> TransientError | PermanentError:
     """The server's own words with what to do about them."""
     status, words = int(error.status or 0), _words(error)
+    if status == 0:  # the library's way to say that TLS failed
+        return _tls_trouble(what, words)
     text = f"cannot {what}: {words} (HTTP {status})"
     if status == 404:
         return _MissingError(text)
@@ -270,10 +267,17 @@ def _translated(what: str, error: ApiException) -> TransientError | PermanentErr
         return PermanentError(f"{text}; raise the namespace's quota")
     if status == 415:
         return PermanentError(f"{text}; Kubernetes 1.18 or later is needed")
-    if status in (408, 409, 429) or status >= 500 or status == 0:
+    if status in (408, 409, 429) or status >= 500:
         after = str((error.headers or {}).get("Retry-After", ""))
         return TransientError(text, retry_after=float(after) if after.isdigit() else 2.0)
     return PermanentError(text)
+
+
+def _tls_trouble(what: str, words: str) -> TransientError | PermanentError:
+    text = f"cannot {what}: TLS: {words.removeprefix('SSLError ')}"
+    if "CERTIFICATE" not in text.upper():
+        return TransientError(text, retry_after=5.0)
+    return PermanentError(f"{text}; check the certificates in the kubeconfig")
 
 
 def _words(error: ApiException) -> str:

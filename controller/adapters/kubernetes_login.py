@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from kubernetes.config import ConfigException
 from kubernetes.config.kube_config import KUBE_CONFIG_DEFAULT_LOCATION, KubeConfigMerger
 
@@ -105,6 +106,7 @@ def login(
         if spec is not None:
             status = logins.get(dict(spec), cluster, str(Path(user_node.path or ".").absolute().parent))
             user |= _user_of(status, directory)
+        _refuse_expired(user.get("client-certificate"))
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -209,6 +211,18 @@ def _user_of(status: dict[str, Any], directory: Path) -> dict[str, Any]:
         user["client-certificate"] = _write(directory / "exec-certificate", certificate.encode())
         user["client-key"] = _write(directory / "exec-key", key.encode())
     return user
+
+
+def _refuse_expired(file: str | None) -> None:
+    """A server only says "Unauthorized" to an expired certificate, or ends the connection."""
+    if file is None:
+        return
+    certificate = x509.load_pem_x509_certificate(Path(file).read_bytes())
+    if certificate.not_valid_after_utc < datetime.now(UTC):
+        raise PermanentError(
+            f"the client certificate of the kubeconfig expired at "
+            f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; put a renewed one into the file"
+        )
 
 
 def _write(path: Path, content: bytes) -> str:
