@@ -94,6 +94,18 @@ def staging_topic(store: str) -> str:
     return f"{PREFIX}/{store}/{STAGING}"
 
 
+STAGING_SUBSCRIPTION = f"{PREFIX}/+/{STAGING}"
+"""What the centre subscribes to, to see which orders the broker keeps."""
+
+
+def parse_staging_topic(topic: str) -> str:
+    """The store of a ``staging_topic``. Raises ``TopicError`` for any other topic."""
+    levels = topic.split("/")
+    if len(levels) != 4 or "/".join(levels[:2]) != PREFIX or levels[3] != STAGING or not is_name(levels[2]):
+        raise TopicError(f"{topic[:120]!r} is not the staging topic of a store")
+    return levels[2]
+
+
 DEPLOYER = "deployer"
 """Level under which a store's deployer talks to the centre, in the place of a device."""
 

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from contract.signing import load_public_keys
-from contract.topics import DEPLOYER_SUBSCRIPTIONS
+from contract.topics import DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION
 from controller import cli_queries
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.local.cluster import LocalCluster
@@ -27,7 +27,7 @@ from controller.adapters.mqtt import MqttFleetBus
 from controller.adapters.mqtt_cluster import Deployers, MqttCluster
 from controller.adapters.mqtt_link import LinkAddress, MqttLink
 from controller.adapters.token_file import ensure_token
-from controller.api import artifacts, fleet, health, inventory, journal, releases
+from controller.api import artifacts, fleet, health, inventory, journal, releases, stagings
 from controller.api.app import create_app
 from controller.api.guard import Guard
 from controller.cluster import Cluster
@@ -42,6 +42,7 @@ from controller.models.store import ModelStore
 from controller.ports import BusStatus
 from controller.reconciler import Reconciler, Tempo
 from controller.settings import ControllerSettings
+from controller.staging import StagingSender
 
 if TYPE_CHECKING:
     from controller.adapters.kubernetes_login import ExecLogins
@@ -139,6 +140,12 @@ def serve(settings: ControllerSettings) -> int:
     ingest = Ingest(database, bus, utc_now)
     key = SigningKey.load_or_create(settings.data_dir / "keys")
     deployers = Deployers(key.sign, lambda: load_public_keys(key.trusted_pem), utc_now)
+    staging = StagingSender(database, lambda: link)
+
+    def receive(topic: str, payload: bytes, retained: bool) -> None:
+        if not staging.receive(topic, payload, retained):
+            deployers.receive(topic, payload, retained)
+
     link = MqttLink(
         LinkAddress(
             settings.mqtt_url,
@@ -147,8 +154,8 @@ def serve(settings: ControllerSettings) -> int:
             settings.mqtt_password_file,
             settings.mqtt_ca_file,
         ),
-        DEPLOYER_SUBSCRIPTIONS,
-        deployers.receive,
+        (*DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION),
+        receive,
     )
     deployers.connect(link)
     reconciler = Reconciler(
@@ -160,7 +167,7 @@ def serve(settings: ControllerSettings) -> int:
         random.random,
         Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
     )
-    workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler}
+    workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler, "staging": staging}
     server = uvicorn.Server(
         uvicorn.Config(
             _application(settings, database, guard, key, ingest.status),
@@ -208,6 +215,7 @@ def _application(
         inventory.build_router(database, guard, utc_now, settings.epcis_authority),
         journal.build_router(database, guard),
         releases.build_router(database, guard, utc_now, uuid.uuid4),
+        stagings.build_router(database, guard, utc_now),
         artifacts.build_router(registry, guard),
     ]
     return create_app(

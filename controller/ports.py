@@ -24,6 +24,7 @@ from controller.domain.model import Model
 from controller.domain.page import Page, PageRequest
 from controller.domain.records import Deployment, ReleaseRecord
 from controller.domain.sequence import Gap, Stream, StreamKey
+from controller.domain.staging import Staging
 from controller.domain.stock import StockChange, ZoneStock
 
 DeviceKey = tuple[str, str]
@@ -186,6 +187,17 @@ class DeploymentRepository(Protocol):
     def get(self, rollout_id: UUID) -> Deployment | None: ...
 
 
+class StagingRepository(Protocol):
+    def put(self, wanted: Sequence[Staging], *, keep: int) -> None:
+        """Add or renew these; of each store's stagings only the newest ``keep`` stay."""
+
+    def page(self, release: str | None, store: str | None, request: PageRequest) -> Page[Staging]:
+        """By store and release, of all or of one of each."""
+
+    def revision(self) -> object:
+        """Equal to an earlier one only when nothing was put meanwhile."""
+
+
 class AuditRepository(Protocol):
     def add(self, entry: AuditEntry) -> None: ...
 
@@ -218,6 +230,8 @@ class Repositories(Protocol):
     def releases(self) -> ReleaseRepository: ...
     @property
     def deployments(self) -> DeploymentRepository: ...
+    @property
+    def stagings(self) -> StagingRepository: ...
     @property
     def audit(self) -> AuditRepository: ...
 

@@ -50,6 +50,10 @@ class DeviceView(View):
     outbox_pending: int
     outbox_full: bool
     telemetry: dict[str, Any] | None
+    cached_models: list[str] | None
+    """Digests of the models on its disk; null when its agent does not say."""
+    delivery: dict[str, Any] | None
+    """Bytes of models from the centre and from neighbours, and what is on its way."""
     cameras: list[CameraView]
 
 
