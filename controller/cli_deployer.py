@@ -101,9 +101,10 @@ def serve(settings: DeployerSettings) -> None:
         tempo=DeployerTempo(settings.report_s, settings.resync_s),
         version=_version(),
     )
+    alive = settings.alive_file.touch if settings.alive_file else lambda: None
     link.start()
     try:
-        deployer.run(stop)
+        deployer.run(stop, alive)
     finally:
         link.close()
 

@@ -120,10 +120,12 @@ class Deployer:
         self._sent_at = 0.0
         self._restore()
 
-    def run(self, stop: threading.Event) -> None:
-        """Until ``stop``; then says so. Every error is reported and tried again."""
+    def run(self, stop: threading.Event, alive: Callable[[], None] = lambda: None) -> None:
+        """Until ``stop``; then says so. Every error is reported and tried again. ``alive`` is called in
+        every turn, for whoever watches that it turns."""
         due = 0.0
         while not stop.is_set():
+            alive()
             payload = self._channel.take(TAKE_S)
             if payload is not None or time.monotonic() >= due:
                 due = time.monotonic() + self.look(payload)

@@ -106,6 +106,8 @@ class DeployerSettings(BaseSettings):
     """For ``local``; default: ``clusters`` in ``data_dir``."""
     local_secrets: Path | None = None
     """For ``local``: holds what Secrets hold in a cluster; default: ``secrets`` in ``data_dir``."""
+    alive_file: Path | None = None
+    """Touched while the program turns, for a liveness probe."""
     report_s: float = Field(default=10.0, ge=1, le=600)
     """How often at least the centre is told how things are."""
     resync_s: float = Field(default=30.0, ge=1, le=3600)
