@@ -36,10 +36,10 @@ def reference(target: str) -> str:
     return f"localhost/storefleet/{target}:test"
 
 
-def stored_name(target: str, *, checkout: Path = CHECKOUT) -> str:
-    """Its name in the cache's storage. ``reference`` may mean another checkout's image there."""
-    stages = read_stages((checkout / "Dockerfile").read_text())
-    return _stored(target, input_key(checkout, inputs_of(stages, target)))
+def stored_name(archive: Path) -> str:
+    """What the image of an archive is called in the cache's storage, where ``reference`` moves on."""
+    target, _, key = archive.stem.rpartition("-")
+    return _stored(target, key)
 
 
 def default_cache() -> Path:

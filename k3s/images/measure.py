@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from k3s.images.build import base_reference, build_images, stored_name
+from k3s.images.build import CHECKOUT, base_reference, build_images, stored_name
 from k3s.images.buildah import Buildah
 from k3s.images.container import Container, image_config
 from k3s.testbed.errors import TestbedError
@@ -47,17 +47,16 @@ class Measured:
         return self.total_mb - self.base_mb
 
 
-def measure(target: str, *, cache: Path, repeats: int = 5) -> Measured:
+def measure(target: str, *, cache: Path, checkout: Path = CHECKOUT, repeats: int = 5) -> Measured:
     """Build the image if need be and measure it.
 
     Raises:
         TestbedError: it cannot be built, or does not start.
     """
-    build_images([target], cache=cache)
+    name = stored_name(build_images([target], cache=cache, checkout=checkout)[target])
     buildah = Buildah(cache)
     with buildah.mounted(base_reference(buildah)) as base:
         base_mb = tree_mb(base)
-    name = stored_name(target)
     with buildah.mounted(name) as root:
         container = Container(root, image_config(buildah, name))
         return Measured(
