@@ -46,7 +46,7 @@ def build_delivery(
 
     return Delivery(
         cache,
-        HttpArtifacts.centre(controller_url, token),
+        HttpArtifacts.centre(controller_url, token, settings.fetch_rate),
         peers,
         limits=Limits(settings.fetch_rate),
         count=lambda centre, peer: traffic.add(centre_bytes=centre, peer_bytes=peer),

@@ -170,7 +170,9 @@ def workload_of(
         raise ConflictError(f"store {deployment.store} or its configuration is gone; deploy again")
     namespace = str(store.cluster.get("namespace") or fleet.namespace)
     site = StoreSite(store.name, config.yaml, trusted_pem)
-    return build_workload(release, site, str(deployment.rollout_id), replace(fleet, namespace=namespace))
+    peers = store.cluster.get("kind") != "local"
+    settings = replace(fleet, namespace=namespace, peers=peers)
+    return build_workload(release, site, str(deployment.rollout_id), settings)
 
 
 def _check(repositories: Repositories, name: str, release: Release) -> tuple[str, str] | tuple[None, str]:

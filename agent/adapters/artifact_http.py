@@ -4,6 +4,8 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -13,6 +15,8 @@ from agent.ports import ArtifactStream
 CENTRE_TIMEOUT_S, CENTRE_CONNECT_S = 30.0, 10.0
 PEER_TIMEOUT_S, PEER_CONNECT_S = 5.0, 2.0
 """A neighbour is in the same building: if it does not answer soon, the centre will be faster."""
+MIN_BUFFER_BYTES = 16 * 1024
+BUFFER_S = 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -21,17 +25,27 @@ class HttpArtifacts:
     """Implements ``agent.ports.ArtifactSource``. The token is never shown."""
 
     def __init__(
-        self, url: str, token: str, *, timeout_s: float, connect_s: float, proxies: bool = True
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_s: float,
+        connect_s: float,
+        proxies: bool = True,
+        rate: int = 0,
     ) -> None:
-        """``proxies``: whether those of the environment are used."""
+        """``proxies``: whether those of the environment are used. ``rate``: bytes a second at which the
+        caller will take chunks, 0: as fast as they come. The system then buffers no more than a moment's
+        worth, instead of taking megabytes from the line at full speed."""
         self._url = url.rstrip("/")
         self._token = token
         self._timeout = httpx.Timeout(timeout_s, connect=connect_s)
         self._proxies = proxies
+        self._rate = rate
 
     @classmethod
-    def centre(cls, url: str, token: str) -> "HttpArtifacts":
-        return cls(url, token, timeout_s=CENTRE_TIMEOUT_S, connect_s=CENTRE_CONNECT_S)
+    def centre(cls, url: str, token: str, rate: int = 0) -> "HttpArtifacts":
+        return cls(url, token, timeout_s=CENTRE_TIMEOUT_S, connect_s=CENTRE_CONNECT_S, rate=rate)
 
     @classmethod
     def peer(cls, address: str, token: str) -> "HttpArtifacts":
@@ -51,7 +65,7 @@ class HttpArtifacts:
             headers["Range"] = f"bytes={offset}-"
         try:
             with (
-                httpx.Client(timeout=self._timeout, trust_env=self._proxies) as client,
+                self._client() as client,
                 client.stream("GET", url, headers=headers) as response,
             ):
                 _refuse(response, url)
@@ -65,6 +79,24 @@ class HttpArtifacts:
             raise TransientError(f"download of {url} broke off: {error}", 2.0) from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise PermanentError(f"the URL {self._url} is unusable: {error}") from error
+
+    def _client(self) -> httpx.Client:
+        if not self._rate:
+            return httpx.Client(timeout=self._timeout, trust_env=self._proxies)
+        size = max(MIN_BUFFER_BYTES, int(self._rate * BUFFER_S))
+        transport = httpx.HTTPTransport(
+            proxy=_proxy_of(self._url) if self._proxies else None,
+            socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, size)],
+        )
+        return httpx.Client(timeout=self._timeout, transport=transport)
+
+
+def _proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for this URL; with a transport of our own httpx does not look."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def resolve(hosts: str, port: int) -> list[str]:

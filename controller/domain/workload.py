@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract.workload import Env
+from contract.workload import PEER_PORT, PEERS_SERVICE, Env
 from controller.domain.release import Release
 
 Manifest = dict[str, Any]
@@ -75,6 +75,9 @@ class WorkloadSettings:
     cpu_request: str = "500m"
     memory_request: str = "512Mi"
     memory_limit: str = "2Gi"
+    peers: bool = False
+    """Whether the store's nodes give models to one another, through the Service of ``k3s/store``. Not on one
+    machine, where they would have one port together."""
     grace_s: int = 30
     """Time to drain the outbox and hand the cameras over."""
 
@@ -282,6 +285,8 @@ def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadS
         Env.DATA_DIR: DATA_DIR,
         Env.HEALTH_FILE: f"{RUN_DIR}/health.json",
     }
+    if settings.peers:
+        values |= {Env.PEER_PORT: str(PEER_PORT), Env.PEERS_HOST: PEERS_SERVICE}
     if settings.mqtt_ca_in_secret:
         values[Env.MQTT_CA_FILE] = f"{SECRET_DIR}/mqtt-ca.pem"
     values = {**{k: v for k, v in release.settings.items() if k != Env.DEVICE}, **values}

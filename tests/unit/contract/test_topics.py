@@ -11,6 +11,7 @@ from contract.topics import (
     DeviceTopics,
     ParsedTopic,
     parse,
+    parse_staging_topic,
     staging_topic,
 )
 
@@ -55,6 +56,18 @@ def test_every_topic_parses_back_to_where_it_came_from(store: str, device: str, 
 def test_foreign_topics_are_refused(topic: str) -> None:
     with pytest.raises(TopicError):
         parse(topic)
+
+
+@given(NAMES)
+def test_staging_topic_parses_back_to_its_store_and_no_other_topic_is_one(store: str) -> None:
+    assert parse_staging_topic(staging_topic(store)) == store
+    for other in (
+        staging_topic(store) + "/more",
+        DeviceTopics(store, "staging").state,
+        f"a/v1/{store}/staging",
+    ):
+        with pytest.raises(TopicError):
+            parse_staging_topic(other)
 
 
 @given(st.text(max_size=200))
