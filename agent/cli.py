@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from agent.config_watch import read_config_file
 from agent.errors import AgentError, PermanentError, TransientError
 from contract.errors import ConfigError, Problem
 from contract.store_config import load_store_config
@@ -146,7 +147,7 @@ def try_command(
 
 def _problems_of(file: Path, model: Path | None) -> tuple[Problem, ...]:
     try:
-        config = load_store_config(file.read_bytes())
+        config = load_store_config(read_config_file(file))
     except OSError as error:
         return (Problem("", f"cannot be read: {error.strerror}"),)
     except ConfigError as error:

@@ -19,6 +19,12 @@ Check = Callable[[StoreConfig], Iterable[Problem]]
 _log = logging.getLogger(__name__)
 
 
+def read_config_file(path: Path) -> bytes:
+    """The file's content, or as much of it as shows that it is too large. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return file.read(MAX_CONFIG_BYTES + 1)
+
+
 class ConfigWatch:
     """``config`` is the last good configuration (None before the first), ``error`` says why a newer one
     was refused. Belongs to one thread; both attributes may be read by others."""
@@ -38,8 +44,7 @@ class ConfigWatch:
     def poll(self) -> bool:
         """Look at the file; whether there is another good configuration than before."""
         try:
-            with self._path.open("rb") as file:
-                content = file.read(MAX_CONFIG_BYTES + 1)
+            content = read_config_file(self._path)
         except OSError as error:
             self._refuse(f"cannot read {self._path}: {error.strerror}")
             self._seen = b""

@@ -7,10 +7,24 @@ time known; nothing else may number events.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
+from pydantic import ConfigDict, TypeAdapter
+
 from agent.ports import EventDraft
-from contract.events import Event, EventBase, event_source
+from contract.base import decode
+from contract.errors import MessageError
+from contract.events import Event, EventBase, decode_event, event_source
+
+
+class UnknownEvent(EventBase):
+    """A stored event that another release wrote and this one does not know: all that it says is passed on."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+_UNKNOWN_EVENT = TypeAdapter(UnknownEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +59,23 @@ def seal(
     ]
 
 
-def _event(
-    draft: EventDraft, origin: Origin, *, stream_id: UUID, sequence: int, now: float
-) -> Event:
+def read_stored(payload: bytes) -> EventBase:
+    """The event in an outbox. Raises ``MessageError`` when not even its envelope can be read."""
+    try:
+        return decode_event(payload)
+    except MessageError:  # after a rollback, the next line succeeds
+        return decode(_UNKNOWN_EVENT, payload)
+
+
+AnyEvent = TypeVar("AnyEvent", bound=EventBase)
+
+
+def renumber(event: AnyEvent, stream_id: UUID, sequence: int) -> AnyEvent:
+    """The same event at another place of another stream."""
+    return event.model_copy(update={"streamid": stream_id, "sequence": sequence})
+
+
+def _event(draft: EventDraft, origin: Origin, *, stream_id: UUID, sequence: int, now: float) -> Event:
     event: EventBase = draft.kind.model_validate(
         {
             "id": draft.id,

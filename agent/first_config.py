@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from agent.camera_url import redact
 from agent.domain.propose import ProposedZone
 from agent.errors import CameraError
 from contract.names import gtin_check_digit
@@ -30,8 +31,8 @@ def camera_url(source: str) -> str:
     path = Path(source).expanduser()
     if not path.is_file():
         raise CameraError(
-            f"{source!r} is neither a file nor a camera: give a video file, a webcam's index such as 0, "
-            "or a URL such as rtsp://user:password@10.0.4.11/stream"
+            f"{redact(source)!r} is neither a file nor a camera: give a video file, a webcam's index "
+            "such as 0, or a URL such as rtsp://user:password@10.0.4.11/stream"
         )
     return f"file:{quote(str(path.resolve()))}"
 

@@ -70,6 +70,7 @@ class CameraMeter:
         with self._lock:
             return tuple(self._histogram)
 
-    def classes(self) -> dict[str, int]:
+    def classes(self, most: int) -> dict[str, int]:
+        """Detections by class, of at most ``most`` classes: the frequent ones."""
         with self._lock:
-            return dict(self._classes)
+            return dict(self._classes.most_common(most))

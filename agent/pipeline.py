@@ -204,16 +204,15 @@ class Pipeline:
         if drafts:
             stored = self._append(drafts, view, now)
             if stored is None:
+                told = desk.report.condition
+                if condition is not None and (told is None or told.status is not condition.status):
+                    _tell_condition(desk, condition)  # A full disk must not hide it from operations.
                 return []
             events = stored
         self._unsaved = self._unsaved or view is not self._view
         self._view = view
         if condition is not None:
-            desk.report.condition = condition
-            _log.info(
-                "camera status",
-                extra={"camera": desk.camera.id, "status": condition.status, "reason": condition.reason},
-            )
+            _tell_condition(desk, condition)
         unsaved = self._unsaved or self._references.unsaved
         if unsaved and (self._saved_at is None or not 0 <= now - self._saved_at < SAVE_EVERY_S):
             self.save(now)
@@ -265,3 +264,11 @@ class Pipeline:
         if adopted_at is not None:
             self._view = store_view.reference_adopted(self._view, camera.id, adopted_at)
         return inspector
+
+
+def _tell_condition(desk: _Desk, condition: CameraCondition) -> None:
+    desk.report.condition = condition
+    _log.info(
+        "camera status",
+        extra={"camera": desk.camera.id, "status": condition.status, "reason": condition.reason},
+    )

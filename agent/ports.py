@@ -141,11 +141,18 @@ class Outbox(Protocol):
         """Store events and ``state`` in one transaction. Raises ``TransientError`` when the disk is
         full; then nothing was stored."""
 
-    def pending(self, after: int, limit: int) -> list[Event]:
-        """Uncommitted events with ``sequence > after`` in order, at most ``limit``."""
+    def pending(self, after: int, limit: int) -> Sequence[EventBase]:
+        """Uncommitted events with ``sequence > after`` in order, at most ``limit``. Those of a release that
+        knew other types come as they were stored; the centre decides about them."""
 
     def commit(self, ack: EventAck) -> int:
-        """Forget what the centre has committed; returns how many. Acks of other streams do nothing."""
+        """Forget what the centre has committed; returns how many. Acks of other streams, and of sequences
+        that were never given out, do nothing."""
+
+    def begin_stream(self) -> None:
+        """Go on as a new stream, whose first events are those that wait. For an outbox that lost its last
+        events (a power cut on a disk that lied, an old backup): their numbers are taken at the centre, which
+        would drop whatever came under them. Raises ``TransientError`` when the disk is full."""
 
     def status(self) -> "OutboxStatus": ...
 

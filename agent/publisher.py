@@ -15,7 +15,7 @@ from typing import Protocol
 
 from agent.envelope import utc
 from agent.errors import TransientError
-from agent.ports import Broker, Incoming, Outbox
+from agent.ports import Broker, Incoming, Outbox, OutboxStatus
 from contract.errors import MessageError
 from contract.messages import (
     CameraStatusMessage,
@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 class Reporter(Protocol):
     """What the device has to say about itself at the moment."""
+
+    def camera_ids(self) -> tuple[str, ...]: ...
 
     def birth(self) -> DeviceState: ...
 
@@ -81,11 +83,15 @@ class Publisher:
         self._statuses: dict[str, CameraStatusMessage] = {}
         self._next_telemetry = 0.0
         self._next_rebirth = 0.0
+        self._overwritten = False
+        """Whether another session's state is retained where ours should be."""
         status = outbox.status()
         self._committed = status.last_sequence - status.pending
         self._sent = self._committed
         self._ever_sent = 0
         self._owed: EventAck | None = None
+        self._stream_used_up = False
+        """Whether the centre asked for a new stream that the disk refused so far."""
         self._next_settle = 0.0
         self._complaint = ""
 
@@ -152,15 +158,37 @@ class Publisher:
         except MessageError as error:
             _log.warning("acknowledgement refused", extra={"detail": str(error)})
             return
-        if ack.stream_id != self._outbox.status().stream_id:
+        status = self._outbox.status()
+        if ack.stream_id != status.stream_id:
             return
-        if ack.committed_sequence > self._committed:
-            self._committed = ack.committed_sequence
-            self._owed = ack
+        self._stream_used_up |= ack.begin_stream or ack.committed_sequence > status.last_sequence
+        if self._stream_used_up:
+            self._begin_stream(ack, status)
+            return
+        # Never what this process did not send: the centre may mean other events by these numbers.
+        committed = min(ack.committed_sequence, self._ever_sent)
+        if committed > self._committed:
+            self._committed = committed
+            self._owed = ack.model_copy(update={"committed_sequence": committed})
         if ack.resend:
             _log.info("centre asks for a resend", extra={"after": self._committed})
             self._sent = self._committed
         self._sent = max(self._sent, self._committed)
+
+    def _begin_stream(self, ack: EventAck, status: OutboxStatus) -> None:
+        try:
+            self._outbox.begin_stream()
+        except TransientError as error:
+            self._complain(error)  # The next acknowledgement says the same again.
+            return
+        _log.error(
+            "the centre has other events under these numbers: the disk lost events; a new stream begins",
+            extra={"centre": ack.committed_sequence, "outbox": status.last_sequence},
+        )
+        self._committed = self._sent = self._ever_sent = 0
+        self._owed = None
+        self._stream_used_up = False
+        self._born = None  # The birth names the stream.
 
     def _settle(self) -> None:
         """Forget on disk what the centre has. When the disk refuses it is tried again later; meanwhile all
@@ -188,18 +216,25 @@ class Publisher:
         except MessageError as error:
             _log.warning("foreign device state refused", extra={"detail": str(error)})
             return
+        if self._born and foreign.session_id != self._born.session_id:
+            self._overwritten = True
+
+    def _restore_birth(self) -> None:
+        """Two agents that both think the node theirs would overwrite each other's birth without a pause."""
         now = self._monotonic()
-        if self._born and foreign.session_id != self._born.session_id and now >= self._next_rebirth:
+        if self._overwritten and now >= self._next_rebirth:
             self._next_rebirth = now + REBIRTH_PAUSE_S
             self._born = None
 
     def _announce(self) -> bool:
         """Birth, camera statuses and telemetry, as far as they are due; False: not connected after all."""
-        birth = self._reporter.birth()
-        if self._born is None or birth.cameras != self._born.cameras:
+        self._restore_birth()
+        if self._born is None or self._reporter.camera_ids() != self._born.cameras:
+            birth = self._reporter.birth()
             if not self._broker.publish(self._topics.state, birth.to_bytes(), qos=1, retain=True):
                 return False
             self._born = birth
+            self._overwritten = False
         current = {message.camera: message for message in self._reporter.camera_statuses()}
         for camera, message in current.items():
             last = self._statuses.get(camera)

@@ -102,12 +102,14 @@ class Runtime:
         self._poke = threading.Event()
         """Set when the health file must not wait for its turn."""
         self._watching = threading.Event()
-        """Set when the chores thread owns ``_watch``."""
+        """Set when the thread of ``_watch_config`` owns ``_watch``."""
 
     def run(self, stop: threading.Event) -> int:
         """Live until ``stop`` is set; 0 after an orderly end, 1 when something made it impossible."""
-        chores = threading.Thread(target=self._do_chores, name="chores")
-        chores.start()
+        health = threading.Thread(target=self._keep_health, name="health")
+        health.start()
+        # Not waited for at the end: a large file takes seconds, and a disk that hangs takes for ever.
+        threading.Thread(target=self._watch_config, args=(stop,), name="configuration", daemon=True).start()
         try:
             self._live(stop)
         except Exception as error:  # noqa: BLE001 - reported in health and log
@@ -117,7 +119,7 @@ class Runtime:
             self._sources.close()
             self._over.set()
             self._poke.set()
-            chores.join()
+            health.join()
         return 1 if self._crash else 0
 
     def _live(self, stop: threading.Event) -> None:
@@ -269,12 +271,19 @@ class Runtime:
                 if stop.wait(error.retry_after):
                     return None
 
-    def _do_chores(self) -> None:
+    def _watch_config(self, stop: threading.Event) -> None:
+        try:
+            while not self._over.wait(CHORES_EVERY_S):
+                changed = self._watching.is_set() and self._watch.poll()
+                loop, config = self._loop, self._watch.config
+                if changed and loop is not None and config is not None:
+                    loop.reconfigure(config)
+        except Exception as error:  # noqa: BLE001 - reported in health and log
+            self._crashed(error)
+            stop.set()
+
+    def _keep_health(self) -> None:
         while not self._over.is_set():
-            changed = self._watching.is_set() and self._watch.poll()
-            loop, config = self._loop, self._watch.config
-            if changed and loop is not None and config is not None:
-                loop.reconfigure(config)
             self._write_health()
             self._poke.wait(CHORES_EVERY_S)
             self._poke.clear()

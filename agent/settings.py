@@ -99,7 +99,7 @@ def load_settings(kind: type[T]) -> T:
 
 
 def read_secret(path: Path | None, what: str) -> str | None:
-    """The first line of a secret file; None without path. Raises ``PermanentError``."""
+    """A secret file's text, without white space around it; None without path. Raises ``PermanentError``."""
     if path is None:
         return None
     try:

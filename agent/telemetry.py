@@ -21,6 +21,8 @@ from contract.messages import (
 )
 from contract.names import CameraStatus
 
+CLASSES_TOLD = 400
+"""Class counts in one heartbeat, shared by its cameras: about half of what a message may measure at most."""
 _NO_SOURCE = SourceHealth(False, 0.0, None, 0)
 
 
@@ -46,6 +48,10 @@ class DeviceReporter:
     note: str = ""
     staging: Staging | None = None
 
+    def camera_ids(self) -> tuple[str, ...]:
+        """Of the configured cameras, as the birth lists them."""
+        return tuple(report.camera for report in self.pipeline.reports)
+
     def birth(self) -> DeviceState:
         return DeviceState(
             status="online",
@@ -55,7 +61,7 @@ class DeviceReporter:
             model=self._model(),
             rollout_id=self.origin.rollout_id,
             stream_id=self.outbox.status().stream_id,
-            cameras=tuple(report.camera for report in self.pipeline.reports),
+            cameras=self.camera_ids(),
             reason=self.note,
         )
 
@@ -115,7 +121,7 @@ class DeviceReporter:
             inference_ms_p50=meter.percentile_ms(0.5),
             inference_ms_p95=meter.percentile_ms(0.95),
             confidence_histogram=meter.histogram(),
-            detections_per_class=meter.classes(),
+            detections_per_class=meter.classes(max(1, CLASSES_TOLD // len(self.pipeline.reports))),
             last_inference_at=None if meter.last_inference_at is None else utc(meter.last_inference_at),
             handover_gap_s=meter.handover_gap_s,
         )

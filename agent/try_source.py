@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.live import Live
 
 from agent.camera_url import redact
+from agent.config_watch import read_config_file
 from agent.domain.detection import Detection
 from agent.domain.model_fit import missing_classes
 from agent.domain.propose import propose_zones
@@ -178,7 +179,7 @@ class Trial:
                 events = pipeline.silence(camera.id, health, now)
                 quiet_since = time.monotonic()
             else:
-                events = []
+                continue
             events_seen += len(events)
             for event in events:
                 self._screen.events.append(event_line(event))
@@ -221,7 +222,7 @@ def load_config(path: Path, url: str) -> StoreConfig:
     """The configuration, reduced to the camera at ``url`` (else its first) read from there. Raises
     ``ConfigError``, ``PermanentError``."""
     try:
-        config = load_store_config(path.read_bytes())
+        config = load_store_config(read_config_file(path))
     except OSError as error:
         raise PermanentError(f"cannot read {path}: {error.strerror}") from error
     if not config.cameras:

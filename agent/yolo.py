@@ -8,6 +8,7 @@ non-maximum suppression.
 """
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +28,8 @@ STRIDE = 32
 MAX_CLASSES = 10_000
 MAX_SIDE = 4096
 _MAX_CANDIDATES = 2000
+_SKU = re.compile(r"[a-z0-9][-a-z0-9_.]{0,63}")
+"""As ``contract.names.Sku``."""
 _MAX_METADATA_TEXT = 1024 * 1024
 
 
@@ -35,6 +38,7 @@ class Metadata:
     """What the model says about itself."""
 
     names: tuple[str, ...]
+    """By class id, spelled as SKUs."""
     image_size: tuple[int, int]
     """Height and width."""
     end2end: bool | None
@@ -83,7 +87,9 @@ class Preprocessor(Protocol):
 def read_metadata(raw: Mapping[str, Any]) -> Metadata:
     """Check a model's metadata; values may be Python literals in text, as in ONNX files.
 
-    Raises ``ModelError`` for another task, missing class names or an impossible size.
+    Class names become SKUs as ``contract.names`` spells them (``cell phone`` is ``cell-phone``), since they
+    name products in events and configurations. Raises ``ModelError`` for another task, missing class names
+    or an impossible size.
     """
     task = raw.get("task")
     if task != "detect":
@@ -115,9 +121,16 @@ def _names(value: Any) -> tuple[str, ...]:
         raise ModelError("the model names no classes; export it with Ultralytics, which writes them in")
     if len(value) > MAX_CLASSES or not all(isinstance(name, str) and name for name in value):
         raise ModelError("the model's class names are not texts; export the model again")
-    if len(set(value)) != len(value):
+    skus = tuple(_sku(name, class_id) for class_id, name in enumerate(value))
+    if len(set(skus)) != len(skus):
         raise ModelError("the model gives two classes the same name; train it with distinct names")
-    return tuple(value)
+    return skus
+
+
+def _sku(name: str, class_id: int) -> str:
+    if _SKU.fullmatch(name):
+        return name
+    return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-_.")[:64] or f"class-{class_id}"
 
 
 def _size(value: Any) -> tuple[int, int]:

@@ -128,12 +128,15 @@ class EventAck(Message):
     """Centre → device: every event of ``stream_id`` up to ``committed_sequence`` is in the database.
 
     ``resend`` asks the device to publish everything after it again: the centre lost its broker
-    session, or sees a gap that does not close.
+    session, or sees a gap that does not close. ``begin_stream`` asks it to go on as a new stream, with
+    all that waits: another event came under a number that the centre has an event for, so that
+    ``committed_sequence`` may count that one.
     """
 
     stream_id: UUID
     committed_sequence: Total
     resend: bool = False
+    begin_stream: bool = False
 
 
 class StagingOrder(Message):

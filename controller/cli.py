@@ -90,7 +90,7 @@ def migrate_command() -> None:
     """Bring the database to this version's schema. ``run`` does this by itself."""
     with cli_queries.reported():
         settings = read_settings()
-        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_data_dir(settings)
         database = open_database(settings.database)
         before, after = migrate(database)
         database.close()
@@ -121,12 +121,21 @@ def read_settings() -> ControllerSettings:
         raise PermanentError("settings: " + "; ".join(found)) from error
 
 
+def _make_data_dir(settings: ControllerSettings) -> None:
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermanentError(
+            f"data directory {settings.data_dir}: {error.strerror}; set STOREFLEET_CONTROLLER_DATA_DIR"
+        ) from error
+
+
 def serve(settings: ControllerSettings) -> int:
     """The composition root: builds everything, runs it, takes it apart. The exit code.
 
     The API answers at once, also while the database is down, so that ``/health`` can say so.
     """
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_data_dir(settings)
     guard = Guard(ensure_token(settings.admin_token_path), ensure_token(settings.artifact_token_path))
     database = open_database(settings.database)
     bus = MqttFleetBus(

@@ -14,8 +14,9 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from controller.cli_tables import Clock, age, clock_for, event_row, level_text, short
+from controller.cli_tables import Clock, add_plain_row, age, clock_for, event_row, level_text, plain, short
 from controller.client import Client, connect
 from controller.errors import ClientError, ControllerError, InvalidError, PermanentError
 from controller.settings import ClientSettings
@@ -49,10 +50,10 @@ def reported() -> Iterator[None]:
     try:
         yield
     except ControllerError as error:
-        errors.print(f"error: {error}", style="red", highlight=False, markup=False)
+        errors.print(plain(f"error: {error}"), style="red", highlight=False, markup=False)
         problems = error.problems if isinstance(error, ClientError | InvalidError) else ()
         for problem in problems:
-            errors.print(f"  {problem}", highlight=False, markup=False)
+            errors.print(plain(f"  {problem}"), highlight=False, markup=False)
         raise typer.Exit(1) from error
 
 
@@ -80,7 +81,7 @@ def status(as_json: AsJson = False, tz: Zone = "local") -> None:
         ingest = health["ingest"]
         console.print("[green]ready[/]" if health["ready"] else "[red]not ready[/]")
         for problem in health["problems"]:
-            console.print(f"  {problem}", style="red", markup=False)
+            console.print(plain(f"  {problem}"), style="red", markup=False)
         console.print(
             f"ingest: {ingest['stored']} events stored, {ingest['duplicates']} duplicates, "
             f"{ingest['refused']} refused, {ingest['queued']} queued, {ingest['lag_s']:.1f} s behind"
@@ -103,23 +104,23 @@ def fleet(store: StoreOption = None, limit: Limit = 100, as_json: AsJson = False
     table = Table("store", "device", "camera", "status", "last seen", "model", "note", box=None)
     for entry in items:
         if not entry["devices"]:
-            table.add_row(entry["store"], "-", "-", "[dim]no device has reported yet[/]")
+            add_plain_row(table, entry["store"], "-", "-", Text("no device has reported yet", "dim"))
         for device in entry["devices"]:
             _add_device(table, entry["store"], device)
     console.print(table)
 
 
 def _add_device(table: Table, store: str, device: dict[str, Any]) -> None:
-    state = "[green]online[/]" if device["online"] else "[red]offline[/]"
+    state = Text("online", "green") if device["online"] else Text("offline", "red")
     note = (
         device["offline_reason"] or device["config_error"] or ("disk full" if device["outbox_full"] else "")
     )
     model = device["model_version"] or short(device["model_digest"])
-    table.add_row(store, device["device"], "", state, age(device["last_seen"]), model, note)
+    add_plain_row(table, store, device["device"], "", state, age(device["last_seen"]), model, note)
     for camera in device["cameras"]:
         shown = camera["status"] if device["online"] else f"{camera['status']} (last known)"
         colour = "green" if camera["status"] == "online" and device["online"] else "yellow"
-        table.add_row("", "", camera["camera"], f"[{colour}]{shown}[/]", "", "", camera["reason"])
+        add_plain_row(table, "", "", camera["camera"], Text(shown, colour), "", "", camera["reason"])
 
 
 def stock(store: StoreOption = None, limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local") -> None:
@@ -136,8 +137,8 @@ def stock(store: StoreOption = None, limit: Limit = 200, as_json: AsJson = False
     table = Table("store", "zone", "SKU", "level", "facings", "since", "camera", box=None)
     for zone in items:
         seen = "?" if zone["facings"] is None else str(zone["facings"])
-        table.add_row(
-            zone["store"], zone["zone"], zone["sku"], level_text(zone["level"], zone["reason"]),
+        add_plain_row(
+            table, zone["store"], zone["zone"], zone["sku"], level_text(zone["level"], zone["reason"]),
             f"{seen} of {zone['capacity']}", clock.show(zone["level_since"]), zone["camera"],
         )  # fmt: skip
     console.print(table)
@@ -207,7 +208,9 @@ def audit(limit: Limit = 50, as_json: AsJson = False, tz: Zone = "local") -> Non
     table = Table("time", "who", "action", "target", "detail", box=None)
     for entry in items:
         detail = ", ".join(f"{name}={value}" for name, value in entry["detail"].items())
-        table.add_row(clock.show(entry["at"]), entry["actor"], entry["action"], entry["target"], detail)
+        add_plain_row(
+            table, clock.show(entry["at"]), entry["actor"], entry["action"], entry["target"], detail
+        )
     console.print(table)
 
 
@@ -227,7 +230,7 @@ def dead_letters(
     table = Table("time", "topic", "bytes", "times", "reason", box=None)
     for letter in items:
         row = (clock.show(letter["received_at"]), letter["topic"], str(letter["size"]), str(letter["times"]))
-        table.add_row(*row, letter["reason"])
+        add_plain_row(table, *row, letter["reason"])
     console.print(table)
 
 
@@ -246,8 +249,8 @@ def stores_list(limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local")
     table = Table("store", "cluster", "time zone", "configuration", "labels", "registered", box=None)
     for store in items:
         labels = ", ".join(f"{name}={value}" for name, value in store["labels"].items())
-        table.add_row(
-            store["name"], store["cluster"].get("kind", "-"), store["timezone"],
+        add_plain_row(
+            table, store["name"], store["cluster"].get("kind", "-"), store["timezone"],
             short(store["config_digest"]), labels, clock.show(store["created_at"]),
         )  # fmt: skip
     console.print(table)

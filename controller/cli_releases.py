@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controller.cli_queries import AsJson, Limit, StoreOption, Zone, asking, console, print_json
-from controller.cli_tables import Clock, age, clock_for, short
+from controller.cli_tables import Clock, add_plain_row, age, clock_for, short
 from controller.client import Client
 from controller.domain.deployment import State
 from controller.domain.release import is_pinned
@@ -86,7 +86,7 @@ def release_list(limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local"
     for release in items:
         made, by = clock.show(release["created_at"]), release["created_by"]
         row = (release["name"], short(release["model_digest"]), release["agent_image"], made, by)
-        table.add_row(*row, release["notes"])
+        add_plain_row(table, *row, release["notes"])
     console.print(table)
 
 
@@ -208,7 +208,7 @@ def _table(items: Sequence[dict[str, Any]], clock: Clock | None = None) -> Table
         created = item["created_at"]
         state = Text(item["state"], STATE_COLOURS.get(item["state"], ""))
         since = clock.show(created) if clock else age(created)
-        table.add_row(item["store"], item["release"], state, nodes, since, Text(item["message"]))
+        add_plain_row(table, item["store"], item["release"], state, nodes, since, item["message"])
     return table
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from rich.table import Table
 from rich.text import Text
 
 from controller.errors import PermanentError
@@ -54,6 +55,16 @@ def age(iso: str, now: datetime | None = None) -> str:
 def short(digest: str | None) -> str:
     """The first 12 digits of a digest."""
     return digest.removeprefix("sha256:")[:12] if digest else "-"
+
+
+def plain(text: str) -> str:
+    """``text`` without what a terminal obeys instead of showing it."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def add_plain_row(table: Table, *cells: str | Text) -> None:
+    """A row whose texts are shown as they are: what stores say is no markup."""
+    table.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in cells))
 
 
 def level_text(level: str, reason: str = "") -> Text:

@@ -7,6 +7,7 @@ Example:
 """
 
 import getpass
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -18,15 +19,19 @@ from controller.settings import ClientSettings
 
 TIMEOUT_S = 30.0
 PAGE = 500
+_TOKEN = re.compile(r"[!-~]+")
 
 Json = dict[str, Any]
 
 
 class Client:
-    """Raises ``ClientError`` for a refusal, ``TransientError`` when the controller cannot be reached."""
+    """Raises ``ClientError`` for a refusal, ``TransientError`` when the controller cannot be reached, and
+    ``PermanentError`` for a token that cannot be sent."""
 
     def __init__(self, url: str, token: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
+        if not _TOKEN.fullmatch(token):
+            raise PermanentError("the API token is empty or has characters that no header can carry")
         headers = {"Authorization": f"Bearer {token}", "X-Storefleet-Actor": _user()}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport)
 

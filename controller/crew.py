@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from controller.errors import ControllerError
+
 log = logging.getLogger(__name__)
 
 
@@ -37,8 +39,14 @@ class Crew:
     def _run(self, name: str, worker: Worker) -> None:
         try:
             worker.run(self.stop)
+        except ControllerError as error:  # known, and its text says what to do
+            log.error("%s failed; stopping the controller: %s", name, error)
+            self._fail()
         except Exception:
             log.exception("%s failed; stopping the controller", name)
-            self.failed = True
-            self.stop.set()
-            self._on_failure()
+            self._fail()
+
+    def _fail(self) -> None:
+        self.failed = True
+        self.stop.set()
+        self._on_failure()

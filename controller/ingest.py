@@ -24,6 +24,9 @@ BATCH_MESSAGES = 500
 BATCH_WAIT_S = 0.05
 STALLED_AFTER = timedelta(seconds=5)
 """How long events may be missing before the device is asked to send again, and between two requests."""
+BUSY_STALLED_AFTER = timedelta(seconds=60)
+"""The same while messages queue up here: what seems missing is most likely among them, and every request
+would make the queue longer."""
 SEEN_WITHIN = timedelta(seconds=60)
 """Devices silent for longer are not asked; they cannot answer."""
 SWEEP_EVERY = timedelta(seconds=1)
@@ -163,9 +166,10 @@ class Ingest:
                 return
 
     def _ask_stalled(self, now: datetime) -> None:
-        self._asked = {key: at for key, at in self._asked.items() if abs(now - at) < STALLED_AFTER}
+        after = STALLED_AFTER if self._bus.status().queued < BATCH_MESSAGES else BUSY_STALLED_AFTER
+        self._asked = {key: at for key, at in self._asked.items() if abs(now - at) < after}
         with self._transactions.reading() as repositories:
-            stalled = repositories.streams.stalled(now - STALLED_AFTER, now - SEEN_WITHIN, MAX_LIMIT)
+            stalled = repositories.streams.stalled(now - after, now - SEEN_WITHIN, MAX_LIMIT)
         for stream in stalled:
             if stream.key not in self._asked:
                 log.info("asking %s/%s to send again", stream.key.store, stream.key.device)

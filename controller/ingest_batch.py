@@ -24,6 +24,9 @@ from controller.reading import Decoded, Refused, read, refuse
 GIVE_UP_AFTER_S = 30.0
 """How long a gap stays open that the device says it cannot fill."""
 
+SEQUENCE_REUSED = "sequence reused: another event has this number; its device was asked for a new stream"
+"""A device whose disk lost its last events. They come again under the new stream, if it still has them."""
+
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -86,7 +89,6 @@ class _Batch:
     def __init__(self, repositories: Repositories, now: datetime) -> None:
         self._db = repositories
         self._now = now
-        self._handovers: list[Handover] = []
 
     def run(self, items: Sequence[Decoded | Refused]) -> BatchResult:
         known = self._db.stores.known({item.store for item in items if item.store is not None})
@@ -100,8 +102,9 @@ class _Batch:
                 (others if item.letter.sequence is None else numbered).append(item.letter)
         before = self._db.fleet.devices({(item.store, item.device) for item in accepted})
         devices = self._fold_devices(before, accepted)
-        cameras_before = self._db.fleet.cameras(_camera_keys(accepted))
-        cameras = self._fold_cameras(cameras_before, accepted)
+        current = [item for item in accepted if not _is_outdated(item, devices)]
+        cameras_before = self._db.fleet.cameras(_camera_keys(current))
+        cameras = self._fold_cameras(cameras_before, current)
         events = [item.body for item in accepted if isinstance(item.body, EventBase)]
         heartbeats = _latest_heartbeats(accepted)
         touched = {_stream_key(event) for event in events}
@@ -113,8 +116,8 @@ class _Batch:
         devices = _mark_ahead(devices, streams, heartbeats, self._now)
 
         self._db.fleet.save(_changed(before, devices), _changed(cameras_before, cameras))
-        self._forget_cameras(before, accepted)
-        self._db.handovers.save(self._handovers)
+        self._forget_cameras(before, current)
+        self._db.handovers.save(_handovers(accepted))
         added = self._db.events.add(events, self._now)
         fresh = [event for event in events if event.id in added.new]
         self._save_stock(fresh)
@@ -128,10 +131,11 @@ class _Batch:
             self._now,
         )
         conflicts = [
-            refuse(item.received, self._now, "another event has this number in its stream").letter
+            refuse(item.received, self._now, SEQUENCE_REUSED).letter
             for item in accepted
             if isinstance(item.body, EventBase) and item.body.id in added.conflicting
         ]
+        reused = {_stream_key(event) for event in events if event.id in added.conflicting}
         refused = [*others, *numbered, *conflicts]
         self._db.dead_letters.add(refused)
         return BatchResult(
@@ -139,7 +143,7 @@ class _Batch:
             duplicates=len(events) - len(added.new) - len(conflicts),
             refused=len(refused),
             lost=sum(gap.last - gap.first + 1 for _, gap in lost),
-            acks=tuple(_acks(streams, touched, heartbeats)),
+            acks=tuple(_acks(streams, touched, heartbeats, reused)),
         )
 
     def _fold_devices(
@@ -159,19 +163,20 @@ class _Batch:
     def _fold_cameras(
         self, before: dict[CameraKey, Camera], items: Iterable[Decoded]
     ) -> dict[CameraKey, Camera]:
+        """Newest report wins. A report from the future counts as one of now: it must not outlast the true
+        ones that come when the device's clock is right again."""
         cameras = dict(before)
         for item in items:
             place = (item.store, item.device)
             if isinstance(item.body, CameraStatusMessage):
                 key = (*place, item.body.camera)
-                cameras[key] = fleet.apply_camera_status(cameras.get(key), *place, item.body)
+                said = item.body.model_copy(update={"at": min(item.body.at, self._now)})
+                cameras[key] = fleet.apply_camera_status(cameras.get(key), *place, said)
             elif isinstance(item.body, Telemetry):
+                at = min(item.body.at, self._now)
                 for figures in item.body.cameras:
                     key = (*place, figures.camera)
-                    cameras[key] = fleet.apply_camera_telemetry(
-                        cameras.get(key), *place, figures, item.body.at
-                    )
-                self._handovers += fleet.handovers_of(*place, item.body)
+                    cameras[key] = fleet.apply_camera_telemetry(cameras.get(key), *place, figures, at)
         return cameras
 
     def _forget_cameras(self, before: dict[DeviceKey, Device], items: Iterable[Decoded]) -> None:
@@ -236,6 +241,21 @@ def _stream_key(event: EventBase) -> StreamKey:
     return StreamKey(event.store, event.device, event.streamid)
 
 
+def _is_outdated(item: Decoded, devices: dict[DeviceKey, Device]) -> bool:
+    """Whether a heartbeat tells of cameras as they were before the device's present session."""
+    device = devices[item.store, item.device]
+    return isinstance(item.body, Telemetry) and fleet.of_older_session(device, item.body)
+
+
+def _handovers(items: Iterable[Decoded]) -> list[Handover]:
+    return [
+        handover
+        for item in items
+        if isinstance(item.body, Telemetry)
+        for handover in fleet.handovers_of(item.store, item.device, item.body)
+    ]
+
+
 def _camera_keys(items: Iterable[Decoded]) -> set[CameraKey]:
     keys: set[CameraKey] = set()
     for item in items:
@@ -273,16 +293,21 @@ def _mark_ahead(
 
 
 def _acks(
-    streams: dict[StreamKey, Stream], touched: set[StreamKey], heartbeats: dict[StreamKey, Telemetry]
+    streams: dict[StreamKey, Stream],
+    touched: set[StreamKey],
+    heartbeats: dict[StreamKey, Telemetry],
+    reused: set[StreamKey],
 ) -> Iterable[Ack]:
     """One for every stream that sent events, and for every device that still holds committed ones
-    (because an earlier acknowledgement was lost)."""
+    (because an earlier acknowledgement was lost). Devices of ``reused`` streams are to begin new ones."""
     for key, stream in streams.items():
         telemetry = heartbeats.get(key)
         holds = telemetry is not None and telemetry.outbox.pending > 0
         forgotten = telemetry.outbox.last_sequence - telemetry.outbox.pending if telemetry else 0
         if key in touched or (holds and forgotten < stream.committed):
-            ack = EventAck(stream_id=key.stream_id, committed_sequence=stream.committed)
+            ack = EventAck(
+                stream_id=key.stream_id, committed_sequence=stream.committed, begin_stream=key in reused
+            )
             yield Ack(key.store, key.device, ack)
 
 

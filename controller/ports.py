@@ -173,7 +173,8 @@ class ReleaseRepository(Protocol):
 
 class DeploymentRepository(Protocol):
     def supersede(self, deployment: Deployment) -> None:
-        """Make this the store's current deployment and mark the one before as superseded by it."""
+        """Make this the store's current deployment and mark the one before as superseded by it. Raises
+        ``ConflictError`` when another one came in meanwhile."""
 
     def save(self, deployment: Deployment) -> None:
         """Update what the reconciler observed. Raises ``NotFoundError``."""
@@ -184,7 +185,8 @@ class DeploymentRepository(Protocol):
     def page(self, store: str | None, request: PageRequest) -> Page[Deployment]:
         """Newest first, superseded ones included."""
 
-    def get(self, rollout_id: UUID) -> Deployment | None: ...
+    def get(self, rollout_id: UUID) -> Deployment | None:
+        """In a writing transaction nobody else changes it until the end."""
 
 
 class StagingRepository(Protocol):

@@ -18,7 +18,7 @@ from controller.domain.journal import AuditEntry
 from controller.domain.model import Model
 from controller.domain.page import MAX_LIMIT, PageRequest
 from controller.domain.records import Deployment, ReleaseRecord
-from controller.domain.release import Release, fit_refusal, image_refusal, name_refusal
+from controller.domain.release import Release, fit_refusal, image_refusal, name_refusal, setting_refusal
 from controller.domain.workload import StoreSite, Workload, WorkloadSettings, build_workload
 from controller.errors import ConflictError, InvalidError, NotFoundError, PermanentError
 from controller.ports import Repositories, Transactions
@@ -46,6 +46,7 @@ def create_release(
     ``ConflictError`` when the name is taken.
     """
     problems = [words for words in (name_refusal(name), image_refusal(image)) if words]
+    problems += filter(None, (setting_refusal(key, value) for key, value in settings.items()))
     if len(settings) > MAX_SETTINGS:
         problems.append(f"{len(settings)} settings; a release has at most {MAX_SETTINGS}")
     if problems:

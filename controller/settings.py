@@ -47,7 +47,7 @@ class ControllerSettings(BaseSettings):
     """Absolute URI of the retailer, without a trailing slash, under which EPCIS names places."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("mqtt_url")
+    @field_validator("mqtt_url", "agent_mqtt_url")
     @classmethod
     def _no_credentials(cls, value: str) -> str:
         if "@" in value:

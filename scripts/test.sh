@@ -15,7 +15,8 @@ stage() { # stage NAME COMMAND...
 }
 
 pytest_in() {
-    .venv/bin/python -m pytest "$1" -q --durations=10
+    # tests marked kubernetes start whole clusters and build Kubernetes first: pytest -m kubernetes
+    .venv/bin/python -m pytest "$1" -q --durations=10 -m "not kubernetes"
 }
 
 if [ -s .venv/models-python ]; then

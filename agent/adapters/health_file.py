@@ -16,9 +16,7 @@ def write_health(path: Path, health: AgentHealth) -> None:
         part.write_bytes(health.to_bytes())
         part.replace(path)
     except OSError as error:
-        raise TransientError(
-            f"cannot write the health file {path}: {error.strerror}"
-        ) from error
+        raise TransientError(f"cannot write the health file {path}: {error.strerror}") from error
 
 
 def read_health(path: Path) -> AgentHealth | None:
@@ -28,8 +26,6 @@ def read_health(path: Path) -> AgentHealth | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise TransientError(
-            f"cannot read the health file {path}: {error.strerror}"
-        ) from error
+        raise TransientError(f"cannot read the health file {path}: {error.strerror}") from error
     except MessageError as error:
         raise TransientError(f"{path} is not a health file: {error}") from error

@@ -158,6 +158,7 @@ class MqttBroker:
         self._last_failure = ""
         if self._subscriptions:
             client.subscribe(self._subscriptions)
+        self._gone.clear()
         self._connected.set()
         self._incoming.put(Incoming("connected", detail=self._where))
 

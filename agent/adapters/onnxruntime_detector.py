@@ -43,7 +43,11 @@ def open_session(model: bytes, device: str, threads: int | None) -> Any:
 
 
 def onnx_metadata(session: Any) -> dict[str, Any]:
-    return dict(session.get_modelmeta().custom_metadata_map)
+    """The custom metadata of an ONNX file. Raises ``ModelError``."""
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise ModelError("the model's metadata is damaged; fetch or export it again") from error
 
 
 class OnnxRuntimeDetector:

@@ -36,9 +36,12 @@ def read_network(model: bytes, weights: bytes | None) -> Any:
 
 
 def onnx_metadata(network: Any) -> dict[str, Any]:
-    """The custom metadata of an ONNX file that OpenVINO has read."""
-    keys = dict(network.rt_info.items()).get("framework", ())
-    return {key: network.get_rt_info(["framework", key]).astype(str) for key in keys}
+    """The custom metadata of an ONNX file that OpenVINO has read. Raises ``ModelError``."""
+    try:
+        keys = dict(network.rt_info.items()).get("framework", ())
+        return {key: network.get_rt_info(["framework", key]).astype(str) for key in keys}
+    except UnicodeDecodeError as error:
+        raise ModelError("the model's metadata is damaged; fetch or export it again") from error
 
 
 class OpenVinoDetector:

@@ -6,7 +6,8 @@ before ``append`` returns. Only the holder of the node's lock appends; a second 
 file open meanwhile (handover), which WAL and the busy timeout allow.
 
 A damaged file is never repaired in place: it is moved aside, a new stream begins (with a new
-``stream_id``, so the centre does not take the missing tail for a gap), and ``damage`` says so.
+``stream_id``, so the centre does not take the missing tail for a gap), and ``damage`` says so. In a sound
+file an event that cannot be read (flipped bits) is set aside alone, and all others go on in a new stream.
 """
 
 import logging
@@ -19,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from agent.envelope import Origin, seal
+from agent.envelope import Origin, read_stored, renumber, seal
 from agent.errors import PermanentError, TransientError
 from agent.ports import EventDraft, OutboxStatus
 from contract.errors import MessageError
-from contract.events import Event, decode_event
+from contract.events import Event, EventBase
 from contract.messages import EventAck
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 FILE_NAME = "outbox.db"
 BUSY_TIMEOUT_S = 5.0
 _SCHEMA_VERSION = 1
-_DAMAGED_VERSION = -1
+_UNREADABLE_EVENT_VERSION = -1
+"""Marks a sound file in which an event cannot be read."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS stream (
@@ -43,6 +45,11 @@ CREATE TABLE IF NOT EXISTS stream (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS events (
     sequence INTEGER PRIMARY KEY,
+    payload BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS unreadable (
+    stream_id TEXT NOT NULL,
+    sequence INTEGER NOT NULL,
     payload BLOB NOT NULL
 ) STRICT;
 """
@@ -85,18 +92,19 @@ class SqliteOutbox:
         """Why a new stream had to be begun; empty when the file was sound or new."""
         self._origin = origin
         self._clock = clock
+        self._new_id = new_id
         self._lock = threading.Lock()
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TransientError(f"cannot create {directory}: {error.strerror}", 5.0) from error
         try:
-            self._db = self._open(new_id)
+            self._db = self._open()
         except _DamagedError as error:
             aside = self._move_aside()
             self.damage = f"{error}; moved to {aside.name}, a new event stream begins"
             _log.error("outbox damaged", extra={"detail": self.damage})
-            self._db = self._open(new_id)
+            self._db = self._open()
 
     def append(self, drafts: Sequence[EventDraft], state: bytes) -> list[Event]:
         with self._lock, self._transaction():
@@ -118,25 +126,29 @@ class SqliteOutbox:
             )
         return events
 
-    def pending(self, after: int, limit: int) -> list[Event]:
+    def pending(self, after: int, limit: int) -> list[EventBase]:
         with self._lock, self._translated():
             rows = self._db.execute(
                 "SELECT payload FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
                 (after, limit),
             ).fetchall()
         try:
-            return [decode_event(payload) for (payload,) in rows]
+            return [read_stored(payload) for (payload,) in rows]
         except MessageError as error:
-            self._mark_damaged()
+            self._mark_unreadable_event()
             raise _DamagedError(f"{self.path.name} holds an event that cannot be read: {error}") from error
 
     def commit(self, ack: EventAck) -> int:
         with self._lock, self._transaction():
-            stream_id, _ = self._stream()
-            if ack.stream_id != stream_id:
+            stream_id, last = self._stream()
+            if ack.stream_id != stream_id or ack.committed_sequence > last:
                 return 0
             done = self._db.execute("DELETE FROM events WHERE sequence <= ?", (ack.committed_sequence,))
             return done.rowcount
+
+    def begin_stream(self) -> None:
+        with self._lock, self._transaction():
+            _begin_stream(self._db, self._new_id())
 
     def status(self) -> OutboxStatus:
         with self._lock, self._translated():
@@ -152,17 +164,17 @@ class SqliteOutbox:
         with self._lock:
             self._db.close()
 
-    def _mark_damaged(self) -> None:
+    def _mark_unreadable_event(self) -> None:
         """SQLite sees damaged pages, not flipped bits in a payload; so that the next start does not stumble
-        over the same event for ever, it finds this mark and moves the file aside."""
+        over the same event for ever, it finds this mark and sets that event aside."""
         with self._lock, self._translated():
-            self._db.execute(f"PRAGMA user_version={_DAMAGED_VERSION}")
+            self._db.execute(f"PRAGMA user_version={_UNREADABLE_EVENT_VERSION}")
 
     def _stream(self) -> tuple[UUID, int]:
         stream_id, last = self._db.execute("SELECT stream_id, last_sequence FROM stream").fetchone()
         return UUID(stream_id), last
 
-    def _open(self, new_id: Callable[[], UUID]) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         with self._translated():
             db = sqlite3.connect(
                 self.path,
@@ -171,18 +183,16 @@ class SqliteOutbox:
                 check_same_thread=False,
             )
             try:
-                self._prepare(db, new_id)
+                self._prepare(db)
             except BaseException:
                 db.close()
                 raise
             return db
 
-    def _prepare(self, db: sqlite3.Connection, new_id: Callable[[], UUID]) -> None:
+    def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == _DAMAGED_VERSION:
-            raise _DamagedError(f"{self.path.name} holds events that cannot be read")
         if version > _SCHEMA_VERSION:
             raise PermanentError(
                 f"{self.path} was written by a newer release (layout {version}); "
@@ -191,11 +201,21 @@ class SqliteOutbox:
         (check,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if check != "ok":
             raise _DamagedError(f"{self.path.name}: {check}")
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
         db.execute(
             "INSERT INTO stream (one, stream_id, last_sequence) VALUES (1, ?, 0) ON CONFLICT DO NOTHING",
-            (str(new_id()),),
+            (str(self._new_id()),),
         )
+        db.execute("BEGIN IMMEDIATE")
+        if version == _UNREADABLE_EVENT_VERSION:
+            count = _begin_stream(db, self._new_id())
+            self.damage = (
+                f"{self.path.name} held {count} event(s) that cannot be read; they are kept in its table "
+                "'unreadable', a new event stream begins with the others"
+            )
+            _log.error("outbox damaged", extra={"detail": self.damage})
+        db.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+        db.execute("COMMIT")
 
     def _move_aside(self) -> Path:
         aside = self.path.with_name(
@@ -240,3 +260,29 @@ class SqliteOutbox:
                     1.0,
                 ) from error
             raise PermanentError(f"{self.path}: {error} ({name})") from error
+
+
+def _begin_stream(db: sqlite3.Connection, stream_id: UUID) -> int:
+    """Number what waits anew, from 1; returns how many events could not be read and were set aside. Within a
+    transaction of the caller's."""
+    waiting = db.execute("SELECT sequence, payload FROM events ORDER BY sequence").fetchall()
+    readable: list[EventBase] = []
+    for sequence, payload in waiting:
+        try:
+            readable.append(read_stored(payload))
+        except MessageError as error:
+            _log.error("event set aside", extra={"sequence": sequence, "detail": str(error)})
+            db.execute(
+                "INSERT INTO unreadable SELECT stream_id, ?, ? FROM stream",
+                (sequence, payload),
+            )
+    db.execute("DELETE FROM events")
+    db.executemany(
+        "INSERT INTO events (sequence, payload) VALUES (?, ?)",
+        [
+            (number, renumber(event, stream_id, number).to_bytes())
+            for number, event in enumerate(readable, start=1)
+        ],
+    )
+    db.execute("UPDATE stream SET stream_id = ?, last_sequence = ?", (str(stream_id), len(readable)))
+    return len(waiting) - len(readable)

@@ -15,9 +15,7 @@ class SystemProbe:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._process = psutil.Process()
-        psutil.cpu_percent(
-            interval=None
-        )  # The first value is meaningless; later ones span the calls.
+        psutil.cpu_percent(interval=None)  # The first value is meaningless; later ones span the calls.
 
     def measure(self) -> DeviceTelemetry:
         return DeviceTelemetry(
@@ -46,7 +44,5 @@ def _free_bytes(path: Path) -> int:
 
 def _temperature() -> float | None:
     """The hottest sensor in °C; None where the device has none."""
-    readings = [
-        r.current for sensors in psutil.sensors_temperatures().values() for r in sensors
-    ]
+    readings = [r.current for sensors in psutil.sensors_temperatures().values() for r in sensors]
     return max(readings, default=None)

@@ -16,9 +16,7 @@ def describe_misfit(names: Sequence[str], skus: Iterable[str]) -> str | None:
     missing = missing_classes(names, skus)
     if not missing:
         return None
-    shown = ", ".join(missing[:10]) + (
-        f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-    )
+    shown = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
     return (
         f"the model does not know {shown}; release a model trained on this planogram, "
         "or take what it does not know out of the planogram"

@@ -22,6 +22,10 @@ def judge(health: AgentHealth | None, question: Question, now: float) -> Answer:
     age = now - health.at.timestamp()
     if age > HEALTH_STALE_S:
         return Answer(False, f"health is {age:.0f} s old: the agent does not turn")
+    if age < -HEALTH_STALE_S:
+        return Answer(
+            False, f"health is {-age:.0f} s from the future: not written since the clock was set back"
+        )
     if question == "ready" and health.phase not in ("standby", "active"):
         return Answer(False, f"{health.phase}: {health.error}" if health.error else health.phase)
     return Answer(True, health.phase)

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,12 +25,15 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from contract.base import MAX_MESSAGE_BYTES
 from contract.messages import EventAck
 from contract.topics import FLEET_SUBSCRIPTIONS, DeviceTopics
 from controller.errors import PermanentError
 from controller.ports import BusStatus, Received
 
 RECEIVE_MAXIMUM = 2000
+MAXIMUM_PACKET_BYTES = 2 * MAX_MESSAGE_BYTES
+"""The broker keeps anything larger from us. What is only somewhat too large becomes a dead letter."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
 KEEPALIVE_S = 30
 IDLE_S = 0.5
@@ -41,6 +45,19 @@ class _Receipt:
     connection: int
     message_id: int
     qos: int
+
+
+def _address(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ``PermanentError``."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("mqtt", "mqtts") and parts.hostname:
+            return parts.scheme, parts.hostname, parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+    except ValueError as error:
+        raise PermanentError(
+            f"MQTT URL {url!r}: {error}; write mqtt://host:port or mqtts://host:port"
+        ) from error
+    raise PermanentError(f"MQTT URL {url!r}: write mqtt://host:port or mqtts://host:port")
 
 
 class MqttFleetBus:
@@ -62,16 +79,12 @@ class MqttFleetBus:
         self._lock = threading.Lock()
         self._status = BusStatus(connected=False, queued=0, sessions_lost=0)
         self._connection = 0
-        parts = urlsplit(url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-            raise PermanentError(f"MQTT URL {url!r}: write mqtt://host:port or mqtts://host:port")
-        self._host = parts.hostname
-        self._port = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
+        scheme, self._host, self._port = _address(url)
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
         try:
-            if parts.scheme == "mqtts":
+            if scheme == "mqtts":
                 self._client.tls_set(ca_certs=str(ca_file) if ca_file else None)
             if username:
                 password = password_file.read_text().strip() if password_file else None
@@ -90,6 +103,7 @@ class MqttFleetBus:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = MAXIMUM_PACKET_BYTES
         self._client.connect_async(
             self._host, self._port, keepalive=KEEPALIVE_S, clean_start=False, properties=properties
         )
@@ -186,7 +200,16 @@ class MqttFleetBus:
         if message.qos == 0 and self._queue.qsize() > RECEIVE_MAXIMUM:
             self._note(dropped=self._status.dropped + 1)
             return
-        try:
-            self._queue.put_nowait(received)
-        except queue.Full:  # only after several reconnects with a stopped database; the broker sends it again
+        while True:
+            try:
+                self._queue.put_nowait(received)
+                return
+            except queue.Full:  # only after several reconnects with a stopped database
+                self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """It came over an earlier connection, and the broker has sent it again over this one. The newest
+        must stay: only its acknowledgement makes room for more at the broker."""
+        with suppress(queue.Empty):
+            self._queue.get_nowait()
             self._note(dropped=self._status.dropped + 1)

@@ -1,6 +1,7 @@
 """Stores, their configuration, and the devices and cameras in them."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -47,7 +48,7 @@ def build_router(transactions: Transactions, guard: Guard, clock: Callable[[], d
             else:
                 page = repositories.stores.page(paging)
             devices, cameras = repositories.fleet.of_stores(s.name for s in page.items)
-        items = [_store_view(s, devices, cameras, now) for s in page.items]
+        items = _store_views(page.items, devices, cameras, now)
         return Listing(items=items, next_cursor=page.next_cursor, end_cursor=page.end_cursor)
 
     @router.get("/stores", dependencies=[Depends(guard.admin)])
@@ -90,16 +91,28 @@ def build_router(transactions: Transactions, guard: Guard, clock: Callable[[], d
     return router
 
 
-def _store_view(store: Store, devices: list[Device], cameras: list[Camera], now: datetime) -> FleetStoreView:
-    return FleetStoreView(
-        store=store.name,
-        timezone=store.timezone,
-        labels=dict(store.labels),
-        devices=[_device_view(d, cameras, now) for d in devices if d.store == store.name],
-    )
+def _store_views(
+    stores: Iterable[Store], devices: Iterable[Device], cameras: Iterable[Camera], now: datetime
+) -> list[FleetStoreView]:
+    of_device: dict[tuple[str, str], list[Camera]] = defaultdict(list)
+    for camera in cameras:
+        of_device[camera.store, camera.device].append(camera)
+    of_store: dict[str, list[DeviceView]] = defaultdict(list)
+    for device in devices:
+        view = _device_view(device, of_device[device.store, device.device], now)
+        of_store[device.store].append(view)
+    return [
+        FleetStoreView(
+            store=store.name,
+            timezone=store.timezone,
+            labels=dict(store.labels),
+            devices=of_store[store.name],
+        )
+        for store in stores
+    ]
 
 
-def _device_view(device: Device, cameras: list[Camera], now: datetime) -> DeviceView:
+def _device_view(device: Device, cameras: Iterable[Camera], now: datetime) -> DeviceView:
     alive = liveness(device, now)
     return DeviceView(
         device=device.device,
@@ -117,9 +130,5 @@ def _device_view(device: Device, cameras: list[Camera], now: datetime) -> Device
         telemetry=dict(device.telemetry) if device.telemetry is not None else None,
         cached_models=list(device.cached_models) if device.cached_models is not None else None,
         delivery=dict(device.delivery) if device.delivery is not None else None,
-        cameras=[
-            CameraView.model_validate(camera)
-            for camera in cameras
-            if (camera.store, camera.device) == (device.store, device.device)
-        ],
+        cameras=[CameraView.model_validate(camera) for camera in cameras],
     )

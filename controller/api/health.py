@@ -41,7 +41,8 @@ class Health(BaseModel):
 def build_router(
     transactions: Transactions, ingest: Callable[[], IngestStatus], clock: Callable[[], datetime]
 ) -> APIRouter:
-    """Without a token, for probes: it tells counts, no contents."""
+    """Without a token, for probes: it tells counts and what is broken, with addresses but without
+    passwords; no contents."""
     router = APIRouter(tags=["health"])
 
     @router.get("/health/live")

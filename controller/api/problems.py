@@ -26,6 +26,7 @@ TITLES = {
     409: "Conflict",
     413: "Too large",
     422: "Refused",
+    500: "Internal error",
     503: "Not available",
 }
 
@@ -44,6 +45,11 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(ControllerError)
     def controller_error(_request: Request, error: ControllerError) -> JSONResponse:
         return _from_error(error)
+
+    @app.exception_handler(Exception)
+    def unforeseen(_request: Request, _error: Exception) -> JSONResponse:
+        """The server logs it; whoever asked gets nothing of it."""
+        return problem(500, "an internal error; the controller's log says more")
 
     @app.exception_handler(RequestValidationError)
     def invalid_request(_request: Request, error: RequestValidationError) -> JSONResponse:

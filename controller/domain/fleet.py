@@ -152,11 +152,17 @@ def apply_state(device: Device, state: DeviceState) -> Device:
     )
 
 
+def of_older_session(device: Device, telemetry: Telemetry) -> bool:
+    """Whether a heartbeat was sent before the current session of its device began, by another one."""
+    other = device.session_id is not None and device.session_id != telemetry.session_id
+    return other and device.session_at is not None and telemetry.at < device.session_at
+
+
 def apply_telemetry(device: Device, telemetry: Telemetry, now: datetime) -> Device:
     """After a heartbeat. One of an older session than the current one changes nothing."""
-    other = device.session_id is not None and device.session_id != telemetry.session_id
-    if other and device.session_at is not None and telemetry.at < device.session_at:
+    if of_older_session(device, telemetry):
         return device
+    other = device.session_id is not None and device.session_id != telemetry.session_id
     outbox = telemetry.outbox
     return replace(
         device,

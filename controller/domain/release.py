@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from contract.signing import Signed
 from contract.store_config import StoreConfig
-from contract.workload import ModelManifest
+from contract.workload import Env, ModelManifest
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 _LABEL = r"[a-zA-Z0-9](?:[-a-zA-Z0-9]*[a-zA-Z0-9])?"
@@ -19,6 +19,9 @@ _PATH = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _TAG = r"(?::[\w][\w.-]{0,127})?"
 _IMAGE = re.compile(rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*{_TAG}(?:@sha256:[0-9a-f]{{64}})?", re.ASCII)
 """Grammar of an image reference: https://pkg.go.dev/github.com/distribution/reference"""
+
+_SETTING = re.compile(r"[A-Z_][A-Z0-9_]{0,127}", re.ASCII)
+MAX_SETTING_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,19 @@ def image_refusal(image: str) -> str | None:
         f"image {image[:200]!r} is not an image reference; expected registry/name:tag or "
         "registry/name@sha256:… in lower case"
     )
+
+
+def setting_refusal(name: str, value: str) -> str | None:
+    """Why a release cannot set this variable of the agent's environment, or None."""
+    if not _SETTING.fullmatch(name):
+        return f"setting {name[:80]!r}: a name is of A-Z, 0-9 and '_', not first a digit, at most 128"
+    if name in set(Env):
+        return f"setting {name}: the centre sets it itself"
+    if name == "PATH" or name.startswith(("LD_", "PYTHON")):
+        return f"setting {name}: it would run other code than the image's; change the image"
+    if len(value) > MAX_SETTING_CHARS or not value.isprintable():
+        return f"setting {name}: a value is one line of at most {MAX_SETTING_CHARS} characters"
+    return None
 
 
 def is_pinned(image: str) -> bool:

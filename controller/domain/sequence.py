@@ -13,6 +13,10 @@ from uuid import UUID
 MAX_SEQUENCE = 2**53 - 1
 """Larger numbers are no honest count, and do not survive every JSON parser (RFC 8259, section 6)."""
 
+MAX_GAPS = 500
+"""Open gaps of one stream. A number that would open another is not counted as arrived: its device keeps
+the event and sends it again once the gaps before it are closed."""
+
 
 class StreamKey(NamedTuple):
     store: str
@@ -47,12 +51,15 @@ class Stream:
 def advance(stream: Stream, arrived: Iterable[int], now: datetime) -> Stream:
     """The stream after the events numbered ``arrived`` came in, in any order, repeats included.
 
-    What is left of a partly filled gap keeps the time the gap was opened.
+    What is left of a partly filled gap keeps the time the gap was opened. See ``MAX_GAPS`` for numbers
+    that are left out.
     """
     highest, gaps = stream.highest, list(stream.gaps)
     for number in sorted(set(arrived)):
         if number > highest:
             if number > highest + 1:
+                if len(gaps) >= MAX_GAPS:
+                    break
                 gaps.append(Gap(highest + 1, number - 1, now))
             highest = number
             continue
@@ -60,6 +67,8 @@ def advance(stream: Stream, arrived: Iterable[int], now: datetime) -> Stream:
             if gap.first <= number <= gap.last:
                 left = [Gap(gap.first, number - 1, gap.opened_at)] if number > gap.first else []
                 right = [Gap(number + 1, gap.last, gap.opened_at)] if number < gap.last else []
+                if left and right and len(gaps) >= MAX_GAPS:
+                    break
                 gaps[index : index + 1] = left + right
                 break
     result = Stream(highest, tuple(gaps), stream.advanced_at)

@@ -7,6 +7,7 @@ an OpenVINO artifact is a stored zip. Reading to the end also finds truncated fi
 
 import ast
 import io
+import reprlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,6 +125,9 @@ def _describe(format_: Literal["openvino", "onnx"], raw: bytes | dict[str, Any],
         if len(raw) > MAX_METADATA_BYTES:
             raise ArtifactError("metadata.yaml is too large to be metadata")
         try:
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
+                # A few aliases of aliases stand for more than memory holds.
+                raise ArtifactError("metadata.yaml has anchors and aliases: write the values out")
             raw = yaml.safe_load(raw)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
             raise ArtifactError(f"metadata.yaml is not YAML: {error}") from error
@@ -133,7 +137,7 @@ def _describe(format_: Literal["openvino", "onnx"], raw: bytes | dict[str, Any],
         )
     task = raw.get("task")
     if task != "detect":
-        raise ArtifactError(f"a model for {task!r}: only detection models can watch shelves")
+        raise ArtifactError(f"a model for {reprlib.repr(task)}: only detection models can watch shelves")
     return ArtifactInfo(format_, "detect", _class_names(raw["names"]), _image_size(raw.get("imgsz")), size)
 
 
@@ -157,7 +161,7 @@ def _image_size(raw: object) -> tuple[int, int]:
     match raw:
         case [int(height), int(width)] if 32 <= height <= 4096 and 32 <= width <= 4096:
             return height, width
-    raise ArtifactError(f"imgsz must be [height, width] in pixels, found {raw!r}")
+    raise ArtifactError(f"imgsz must be [height, width] in pixels, found {reprlib.repr(raw)}")
 
 
 def _read_onnx_metadata(file: BinaryIO, size: int) -> dict[str, Any]:
@@ -192,9 +196,10 @@ def _property(data: bytes) -> dict[str, str]:
     file, fields = io.BytesIO(data), {1: "", 2: ""}
     while file.tell() < len(data):
         key = _varint(file)
-        if key & 7 != 2:
+        length = _varint(file)
+        if key & 7 != 2 or length > len(data) - file.tell():
             raise ArtifactError("damaged ONNX metadata")
-        fields[key >> 3] = file.read(_varint(file)).decode(errors="replace")
+        fields[key >> 3] = file.read(length).decode(errors="replace")
     return {fields[1]: fields[2]}
 
 

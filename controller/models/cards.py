@@ -71,27 +71,38 @@ def model_card(
     return "\n".join(lines)
 
 
-def dataset_card(data: Mapping[str, Any]) -> str:
-    """Markdown from ``dataset.json``."""
-    splits = data.get("splits", {})
+def dataset_card(stages: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown from the ``dataset.json`` of each training stage and of the evaluation."""
+    used = [stage.get("dataset", {}) for stage in stages]
+    parts: list[tuple[str, Mapping[str, Any], tuple[str, ...]]]
+    parts = [(f"Training, stage {i}", data, ("train", "val")) for i, data in enumerate(used, 1)]
+    for report in evaluations[:1]:
+        split = "test" if report["data"] == "eval.yaml" else report["split"]
+        parts.append(("Evaluation", report["dataset"], (split,)))
+    first = parts[0][1]
     lines = [
-        f"# Dataset card: {data.get('name', 'unnamed')} {data.get('version', '')}".rstrip(),
+        f"# Dataset card: {first.get('name', 'unnamed')} {first.get('version', '')}".rstrip(),
         "",
-        *(f"- {title}: {data[key]}" for key, title in _FACTS if key in data),
-        *(f"- Label rule, {what}: {rule}" for what, rule in data.get("label_rules", {}).items()),
-        "",
-        "| Split | Pictures | Seeds |",
-        "|---|---|---|",
+        *(f"- {title}: {first[key]}" for key, title in _FACTS if key in first),
+        *(f"- Label rule, {what}: {rule}" for what, rule in first.get("label_rules", {}).items()),
     ]
+    for title, data, splits in parts:
+        lines += ["", f"## {title}", "", *_dataset_rows(data, splits)]
+    return "\n".join([*lines, ""])
+
+
+def _dataset_rows(data: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
+    splits = {name: part for name, part in data.get("splits", {}).items() if name in wanted}
+    rows = ["| Split | Pictures | Seeds |", "|---|---|---|"]
     for split, part in splits.items():
         seeds = part.get("seeds") or {}
         shown = f"{seeds['count']}, from {seeds['first']} to {seeds['last']}" if seeds else "none"
-        lines.append(f"| {split} | {part.get('pictures', '')} | {shown} |")
-    lines += ["", f"| Class | {' | '.join(splits)} |", "|---" * (len(splits) + 1) + "|"]
+        rows.append(f"| {split} | {part.get('pictures', '')} | {shown} |")
+    rows += ["", f"| Labels | {' | '.join(splits)} |", "|---" * (len(splits) + 1) + "|"]
     for name in data.get("classes", ()):
         counts = (str(part.get("labels", {}).get(name, 0)) for part in splits.values())
-        lines.append(f"| {name} | {' | '.join(counts)} |")
-    return "\n".join([*lines, ""])
+        rows.append(f"| {name} | {' | '.join(counts)} |")
+    return rows
 
 
 def _stage(stage: Mapping[str, Any]) -> str:

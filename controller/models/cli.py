@@ -149,9 +149,7 @@ def card(
     figures = {report["file"]: {k: v for k, v in report.items() if k != "dataset"} for report in reports}
     out.mkdir(parents=True, exist_ok=True)
     (out / "MODEL_CARD.md").write_text(model_card(name, version, stages, reports))
-    held_out = [report["dataset"] for report in reports[:1]]
-    cards = [dataset_card(data) for data in (*(stage.get("dataset", {}) for stage in stages), *held_out)]
-    (out / "DATASET_CARD.md").write_text("\n".join(dict.fromkeys(cards)))
+    (out / "DATASET_CARD.md").write_text(dataset_card(stages, reports))
     (out / "metrics.json").write_text(
         json.dumps({"name": name, "version": version, "artifacts": figures}, indent=2) + "\n"
     )

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from controller.cli_queries import AsJson, Limit, Zone, asking, console, print_json
-from controller.cli_tables import clock_for, short
+from controller.cli_tables import add_plain_row, clock_for, short
 from controller.models.artifact import inspect_artifact
 
 
@@ -52,7 +52,7 @@ def list_models(limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local")
         made, by = clock.show(model["created_at"]), model["created_by"]
         kind = (f"{model['name']}:{model['version']}", model["format"], f"{height}x{width}")
         size = (str(len(model["names"])), str(model["size_bytes"]))
-        table.add_row(*kind, *size, short(model["digest"]), made, by)
+        add_plain_row(table, *kind, *size, short(model["digest"]), made, by)
     console.print(table)
 
 

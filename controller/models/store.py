@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from contract.signing import CHUNK, digest_file
-from controller.errors import TransientError
+from controller.errors import PermanentError, TransientError
 from controller.models.artifact import MAX_ARTIFACT_BYTES
 from controller.models.errors import ArtifactError, DamagedArtifact, NotStored
 
@@ -29,7 +30,8 @@ class StoredArtifact:
 
 
 class ModelStore:
-    """Thread-safe. ``root`` is created when missing, readable by its owner only."""
+    """Thread-safe. ``root`` is created when missing, readable by its owner only. Raises
+    ``PermanentError`` when it cannot be used."""
 
     def __init__(self, root: Path, max_bytes: int = MAX_ARTIFACT_BYTES) -> None:
         self._root = root
@@ -37,10 +39,13 @@ class ModelStore:
         self._max_bytes = max_bytes
         self._checked: dict[str, tuple[int, int, int]] = {}
         self._lock = Lock()
-        for directory in (root, self._incoming, root / "sha256"):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for leftover in self._incoming.iterdir():
-            leftover.unlink()
+        try:
+            for directory in (root, self._incoming, root / "sha256"):
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for leftover in self._incoming.iterdir():
+                leftover.unlink()
+        except OSError as error:
+            raise PermanentError(f"cannot keep models in {root}: {error.strerror}") from error
 
     def receive(self) -> "Incoming":
         """A place to write an artifact to, before anything is known of it."""
@@ -60,7 +65,7 @@ class ModelStore:
         return StoredArtifact(digest, target, target.stat().st_size)
 
     def find(self, digest: str) -> StoredArtifact:
-        """The artifact, checked. Raises ``NotStored``, ``DamagedArtifact``."""
+        """The artifact, checked. Raises ``NotStored``, ``DamagedArtifact``, ``TransientError``."""
         path = self._place(digest)
         try:
             found = path.stat()
@@ -72,6 +77,8 @@ class ModelStore:
                     self._checked[digest] = mark
         except FileNotFoundError as error:
             raise NotStored(f"the model store has no artifact {digest}") from error
+        except OSError as error:
+            raise TransientError(f"cannot read artifact {digest}: {error.strerror}", 10) from error
         return StoredArtifact(digest, path, found.st_size)
 
     def read(self, digest: str, offset: int = 0) -> Iterator[bytes]:
@@ -135,7 +142,8 @@ class Incoming:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk refuses the last bytes again; they are of no use any more
+            self._file.close()
         self.path.unlink(missing_ok=True)
 
 

@@ -30,8 +30,10 @@ class Authority:
             return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(DAYS)]
-            + ["-subj", f"/CN={name}", "-keyout", str(self.key), "-out", str(self.certificate)]
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", str(DAYS)),
+                *("-subj", f"/CN={name}", "-keyout", self.key, "-out", self.certificate),
+            ]
         )
 
     def issue(
@@ -60,9 +62,11 @@ class Authority:
             make_key(key)
             run(["openssl", "req", "-new", "-key", key, "-subj", subject, "-out", request])
             run(
-                ["openssl", "x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key]
-                + ["-set_serial", f"0x{secrets.token_hex(8)}", "-days", "0" if expired else str(DAYS)]
-                + ["-extfile", extensions, "-out", certificate]
+                [
+                    *("openssl", "x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key),
+                    *("-set_serial", f"0x{secrets.token_hex(8)}", "-days", "0" if expired else str(DAYS)),
+                    *("-extfile", extensions, "-out", certificate),
+                ]
             )
         return certificate, key
 

@@ -42,7 +42,11 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise TestbedError(f"'{' '.join(words)}' did not end within {timeout_s:.0f} s") from error
     if done.returncode:
-        complaint = log.read_text(errors="replace") if log else (done.stderr or done.stdout).decode(errors="replace")
+        complaint = (
+            log.read_text(errors="replace") if log else (done.stderr or done.stdout).decode(errors="replace")
+        )
         last = "\n".join(complaint.strip().splitlines()[-QUOTED_LINES:])
-        raise TestbedError(f"'{' '.join(words)}' failed ({done.returncode}): {last}" + (f"\nmore in {log}" if log else ""))
+        raise TestbedError(
+            f"'{' '.join(words)}' failed ({done.returncode}): {last}" + (f"\nmore in {log}" if log else "")
+        )
     return "" if log else done.stdout.decode(errors="replace")

@@ -9,7 +9,8 @@ Every store is a network of its own::
                               10.98.0.1 on "lo": the "kubernetes" service, so that pods find their
                               apiserver without kube-proxy
 
-Cutting a store is taking its uplink down: nodes, control plane and cameras go on talking to each other.
+Cutting a store is taking the uplink's end in it down: nodes, control plane and cameras go on talking to
+each other.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from k3s.testbed.errors import TestbedError
 
 BLOCKS = tuple(IPv4Network(f"10.{second}.0.0/14") for second in range(96, 128, 4))
 """Address blocks to choose from, the first that nothing on the machine uses."""
+NETNS = "sftb."
 MAX_STORES = 200
 MAX_NODES = 8
 API_PORT = 443
@@ -49,6 +51,7 @@ class StorePlan:
     netns: str
     uplink: str
     lan: IPv4Network
+    pods: IPv4Network
     services: IPv4Network
     nodes: tuple[NodePlan, ...]
 
@@ -67,7 +70,13 @@ class StorePlan:
 
 def netns_prefix(testbed: str) -> str:
     """What the names of a testbed's network namespaces begin with."""
-    return f"sftb.{testbed}."
+    return f"{NETNS}{testbed}."
+
+
+def owner_of(netns: str) -> str:
+    """Whose network namespace that is; empty if it is no testbed's."""
+    name, _, rest = netns.removeprefix(NETNS).partition(".")
+    return name if netns.startswith(NETNS) and rest else ""
 
 
 def link_prefix(testbed: str) -> str:
@@ -85,16 +94,18 @@ def plan_store(testbed: str, block: IPv4Network, name: str, index: int, nodes: i
     check_name("store", name)
     if not 0 <= index < MAX_STORES or not 0 <= nodes <= MAX_NODES:
         raise TestbedError(f"at most {MAX_STORES} stores of {MAX_NODES} nodes fit into {block}")
-    lans, pods, services, _ = block.subnets(new_prefix=16)
-    lan = IPv4Network((int(lans[0]) + 256 * index, 24))
-    ranges = list(IPv4Network((int(pods[0]) + 256 * index, 24)).subnets(new_prefix=27))
+    lans, all_pods, services, _ = block.subnets(new_prefix=16)
+    lan = IPv4Network((int(lans.network_address) + 256 * index, 24))
+    pods = IPv4Network((int(all_pods.network_address) + 256 * index, 24))
+    ranges = list(pods.subnets(new_prefix=27))
     prefix = netns_prefix(testbed)
     return StorePlan(
         name=name,
         netns=prefix + name,
         uplink=f"{link_prefix(testbed)}{index}",
         lan=lan,
-        services=IPv4Network((int(services[0]), 24)),
+        pods=pods,
+        services=IPv4Network((int(services.network_address), 24)),
         nodes=tuple(
             NodePlan(
                 name=f"{name}-node-{number + 1}",
@@ -139,6 +150,10 @@ class StoreFiles:
     @property
     def kubeconfig(self) -> Path:
         return self.directory / "kubeconfig"
+
+    @property
+    def k3s_token(self) -> Path:
+        return self.directory / "k3s-token"
 
     def kubeconfig_of(self, user: str) -> Path:
         return self.directory / f"kubeconfig-{user}"

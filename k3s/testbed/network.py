@@ -9,7 +9,7 @@ from typing import Any
 
 from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.layout import BLOCKS, NodePlan, StorePlan, link_prefix, netns_prefix
+from k3s.testbed.layout import BLOCKS, NodePlan, StorePlan, link_prefix, netns_prefix, owner_of
 
 SWITCH = "lan"
 WAN_PORT = "wan"
@@ -45,12 +45,14 @@ def connect_store(store: StorePlan) -> None:
     _in(store.netns, "link", "set", SWITCH, "up")
     if store.uplink not in _link_names():
         run(
-            ["ip", "link", "add", store.uplink, "mtu", str(MTU), "type", "veth"]
-            + ["peer", "name", WAN_PORT, "mtu", str(MTU), "netns", store.netns]
+            [
+                *("ip", "link", "add", store.uplink, "mtu", str(MTU), "type", "veth"),
+                *("peer", "name", WAN_PORT, "mtu", str(MTU), "netns", store.netns),
+            ]
         )
         _in(store.netns, "link", "set", WAN_PORT, "master", SWITCH, "up")
-        run(["ip", "address", "replace", f"{store.controller_ip}/{store.lan.prefixlen}", "dev", store.uplink])
-        heal(store)
+    run(["ip", "address", "replace", f"{store.controller_ip}/{store.lan.prefixlen}", "dev", store.uplink])
+    run(["ip", "link", "set", store.uplink, "up"])
 
 
 def connect_node(store: StorePlan, node: NodePlan) -> None:
@@ -72,24 +74,28 @@ def connect_node(store: StorePlan, node: NodePlan) -> None:
     for other in store.nodes:
         if other != node:
             _in(node.netns, "route", "replace", str(other.pods), "via", str(other.ip))
-    if not is_cut(store):
-        run(["ip", "route", "replace", str(node.pods), "via", str(node.ip), "dev", store.uplink])
+    run(["ip", "route", "replace", str(node.pods), "via", str(node.ip), "dev", store.uplink])
 
 
 def cut(store: StorePlan) -> None:
-    """Take the store off the network: nothing passes between it and the centre."""
-    run(["ip", "link", "set", store.uplink, "down"])
+    """Take the store off the network: what either side sends is lost without a word, as with a dead line.
+
+    It is the store's end that goes down. With the centre's end down the kernel would drop its routes,
+    and send what is meant for the store to the machine's default gateway.
+    """
+    _in(store.netns, "link", "set", WAN_PORT, "down")
 
 
 def heal(store: StorePlan) -> None:
-    """Undo ``cut``, with the routes that the kernel drops when a link goes down."""
-    run(["ip", "link", "set", store.uplink, "up"])
-    for node in store.nodes:
-        run(["ip", "route", "replace", str(node.pods), "via", str(node.ip), "dev", store.uplink])
+    """Undo ``cut``."""
+    _in(store.netns, "link", "set", WAN_PORT, "up")
 
 
 def is_cut(store: StorePlan) -> bool:
-    return any(link["ifname"] == store.uplink and "UP" not in link["flags"] for link in _links("link", "show"))
+    return any(
+        link["ifname"] == WAN_PORT and "UP" not in link["flags"]
+        for link in _links("link", "show", netns=store.netns)
+    )
 
 
 def unplug(store: StorePlan, node: NodePlan) -> None:
@@ -114,6 +120,11 @@ def leftovers(testbed: str) -> tuple[list[str], list[str]]:
     spaces = [name for name in namespaces() if name.startswith(netns_prefix(testbed))]
     links = [name for name in _link_names() if name.startswith(link_prefix(testbed))]
     return sorted(spaces), sorted(links)
+
+
+def testbeds() -> list[str]:
+    """The names of all testbeds that have a namespace on this machine."""
+    return sorted({found for space in namespaces() if (found := owner_of(space))})
 
 
 def remove(testbed: str) -> None:

@@ -1,15 +1,13 @@
-"""The Debian packages that the testbed needs, and which of them are missing.
+"""The Debian packages that the testbed needs.
 
-``python -m k3s.testbed.packages`` prints their names, so that a set-up script need not repeat the list.
+``python3 k3s/testbed/packages.py`` prints their names, so that a set-up script need not repeat the list. It
+runs before anything is installed, so this module imports nothing but the standard library.
 """
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-import typer
-
-from k3s.testbed.errors import TestbedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +20,9 @@ class Package:
 
     @property
     def present(self) -> bool:
-        return Path(self.program).exists() if self.program.startswith("/") else bool(shutil.which(self.program))
+        return (
+            Path(self.program).exists() if self.program.startswith("/") else bool(shutil.which(self.program))
+        )
 
 
 CNI_BIN = "/usr/lib/cni"
@@ -54,20 +54,5 @@ IMAGES = (
 """To build container images for the stores; the testbed itself does not need them."""
 
 
-def missing(packages: tuple[Package, ...]) -> tuple[str, ...]:
-    return tuple(package.name for package in packages if not package.present)
-
-
-def require(packages: tuple[Package, ...], purpose: str) -> None:
-    """Raises TestbedError with the one command that installs what is missing."""
-    absent = missing(packages)
-    if absent:
-        raise TestbedError(
-            f"{purpose} needs packages that are not installed. As root:\n"
-            f"    apt-get update && apt-get install --no-install-recommends {' '.join(absent)}\n"
-            "(containerd and etcd need not run as services: the testbed starts its own.)"
-        )
-
-
 if __name__ == "__main__":
-    typer.echo("\n".join(package.name for package in (*RUN, *BUILD, *IMAGES)))
+    sys.stdout.write("".join(f"{package.name}\n" for package in (*RUN, *BUILD, *IMAGES)))

@@ -49,10 +49,14 @@ def oci_archive(name: str, programs: dict[str, bytes], entrypoint: list[str]) ->
         }
     )
     described = _descriptor(manifest, "application/vnd.oci.image.manifest.v1+json")
-    index = {"schemaVersion": 2, "manifests": [{**described, "annotations": {"io.containerd.image.name": name}}]}
+    index = {
+        "schemaVersion": 2,
+        "manifests": [{**described, "annotations": {"io.containerd.image.name": name}}],
+    }
     blobs = {f"blobs/sha256/{_digest(blob)[7:]}": blob for blob in (layer, configuration, manifest)}
     return _tar(
-        {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": _json(index), **blobs}, mode=0o644
+        {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": _json(index), **blobs},
+        mode=0o644,
     )
 
 

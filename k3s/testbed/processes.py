@@ -126,17 +126,17 @@ def all_pids() -> list[int]:
     return [int(path.name) for path in PROC.iterdir() if path.name.isdigit()]
 
 
-def in_namespace_of(pid: int, kind: str) -> list[int]:
-    """Every process in the same namespace (``kind`` as in /proc/PID/ns: "net", "pid", "mnt")."""
-    wanted = namespace_of(pid, kind)
-    return [other for other in all_pids() if namespace_of(other, kind) == wanted] if wanted else []
-
-
-def namespace_of(pid: int, kind: str) -> str:
-    try:
-        return str((PROC / str(pid) / "ns" / kind).readlink())
-    except OSError:
-        return ""  # it has just ended
+def descendants(pid: int) -> list[int]:
+    """The process and its children's children, all the way down."""
+    by_parent: dict[int, list[int]] = {}
+    for other in all_pids():
+        entry = read_entry(other)
+        if entry is not None:
+            by_parent.setdefault(entry.parent, []).append(other)
+    found = [pid]
+    for ancestor in found:
+        found.extend(by_parent.get(ancestor, []))
+    return found
 
 
 def memory_bytes(pids: Iterable[int]) -> int:

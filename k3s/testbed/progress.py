@@ -22,7 +22,7 @@ class Progress:
         self.timings: list[tuple[str, float]] = []
 
     def say(self, text: str) -> None:
-        self._console.print(escape(text))
+        self._console.print(escape(text), soft_wrap=True)
 
     @contextmanager
     def step(self, what: str, *, slow: bool = False) -> Iterator[None]:

@@ -70,6 +70,12 @@ class Mosquitto:
         path.write_text(self.password(user))
         return path
 
+    @property
+    def pid(self) -> int:
+        """Of the running broker."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(["mosquitto", "-c", str(self._config)], stdout=log, stderr=log)
@@ -97,7 +103,7 @@ class Mosquitto:
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
     if shutil.which("mosquitto") is None:
-        pytest.skip("mosquitto is not installed")
+        pytest.fail("mosquitto is not installed: run scripts/setup.sh test")
     directory = tmp_path / "mosquitto"
     directory.mkdir()
     broker = Mosquitto(directory)

@@ -113,6 +113,12 @@ def test_every_problem_is_told_not_only_the_first(tmp_path: Path) -> None:
         assert text in done.stderr
 
 
+def test_file_too_large_for_a_configuration_is_not_read_whole() -> None:
+    done = storefleet("agent", "check-config", "/dev/zero")
+    assert done.returncode == 1
+    assert "larger than" in done.stderr
+
+
 def test_model_that_lacks_a_class_is_a_problem(tmp_path: Path, model: Path) -> None:
     file = tmp_path / "store.yaml"
     file.write_text(GOOD.replace("cola-can", "tea-box"))
@@ -228,6 +234,11 @@ def test_try_shows_a_live_view(still_life: Path, model: Path) -> None:
         (["rtsp://me:s3cr3t@127.0.0.1:9/x"], "no picture"),
         (["{video}", "--model", "{video}"], "neither an ONNX file nor an OpenVINO bundle"),
         (["{video}", "--config", "none.yaml"], "cannot read none.yaml"),
+        (["rtps://me:s3cr3t@127.0.0.1:9/x"], "neither a file nor a camera"),
+        (["{video}", "--save", "{video}/x.mp4"], "cannot write annotated frames"),
+        (["{video}", "--save", "/proc/x.mp4"], "cannot write a video to /proc/x.mp4"),
+        (["{video}", "--save", "/proc"], "cannot write"),
+        (["{video}", "--write-config", "/proc/x.yaml"], "cannot write /proc/x.yaml"),
     ],
 )
 def test_try_says_what_is_wrong(

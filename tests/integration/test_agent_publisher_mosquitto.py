@@ -2,7 +2,9 @@
 
 import gc
 import ipaddress
+import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +54,9 @@ def wait_for(condition: Callable[[], object], timeout: float = 20.0) -> None:
 class Device:
     def __init__(self) -> None:
         self.session = uuid4()
+
+    def camera_ids(self) -> tuple[str, ...]:
+        return ()
 
     def birth(self) -> DeviceState:
         return DeviceState(status="online", session_id=self.session, at=datetime.now(UTC))
@@ -263,6 +268,24 @@ def test_refused_credentials_are_told_in_words(mosquitto: Any, user: str, passwo
     )
     assert password not in repr(address(mosquitto.url, user, "x", password))
     broker.close()
+
+
+def test_closing_is_quick_on_a_link_that_came_back_and_then_died(mosquitto: Any) -> None:
+    broker = connect(mosquitto, uuid4())
+    wait_for(lambda: broker.connected)
+    mosquitto.kill()
+    wait_for(lambda: not broker.connected)
+    mosquitto.start()
+    wait_for(lambda: broker.connected)
+    os.kill(mosquitto.pid, signal.SIGSTOP)
+    try:
+        for _ in range(200):  # more than the sockets buffer
+            broker.publish(TOPICS.telemetry, b"x" * 100_000, qos=0)
+        started = time.monotonic()
+        broker.close()
+        assert time.monotonic() - started < 3
+    finally:
+        os.kill(mosquitto.pid, signal.SIGCONT)
 
 
 def test_store_cannot_read_another_store(mosquitto: Any, caplog: pytest.LogCaptureFixture) -> None:

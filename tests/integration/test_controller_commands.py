@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,9 +18,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from contract.messages import CameraStatusMessage
 from controller import cli
 from controller.adapters.database import Database, open_database
 from controller.ingest_batch import ingest_batch
+from controller.ports import Received
 
 Run = Callable[..., Result]
 
@@ -35,9 +38,7 @@ cameras: [{id: cam-1, url: "rtsp://10.0.4.11/stream", frame_size: [1280, 720]}]
 def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A controller without a broker; gives its data directory, with its URL in ``url``."""
     directory = tmp_path_factory.mktemp("centre")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "STOREFLEET_CONTROLLER_DATA_DIR": str(directory),
         "STOREFLEET_CONTROLLER_API_PORT": str(port),
@@ -56,6 +57,13 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield directory
     process.terminate()
     assert process.wait(20) == 0, (directory / "log").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _has_database(url: str) -> bool:
@@ -192,10 +200,15 @@ def test_migrate_tells_the_schema(run: Run, monkeypatch: pytest.MonkeyPatch, tmp
     ("name", "value", "text"),
     [
         ("MQTT_URL", "mqtt://user:secret@host", "no credentials in the URL"),
+        ("AGENT_MQTT_URL", "mqtt://user:secret@host", "no credentials in the URL"),
         ("MQTT_URL", "http://host", "write mqtt://host:port"),
         ("API_PORT", "0", "STOREFLEET_CONTROLLER_API_PORT"),
         ("DATABASE_URL", "mysql://root:secret@host/x", "use sqlite or postgresql"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
+        ("DATABASE_URL", "postgresql://root:secret@host:port/x", "the database URL cannot be read"),
+        ("MQTT_URL", "mqtt://host:99999", "write mqtt://host:port"),
+        ("DATA_DIR", "/dev/null", "/dev/null: "),
+        ("DATA_DIR", "/dev/null/below", "/dev/null/below: "),
     ],
 )
 def test_bad_settings_are_refused_by_name(
@@ -206,6 +219,72 @@ def test_bad_settings_are_refused_by_name(
     output = run("controller", "run", code=1).output
     assert text in output
     assert "secret" not in output
+
+
+@pytest.mark.parametrize("damage", ["no database", "newer schema"])
+def test_a_database_that_cannot_be_used_ends_the_controller_with_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, damage: str
+) -> None:
+    monkeypatch.setenv("STOREFLEET_CONTROLLER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("STOREFLEET_CONTROLLER_API_PORT", str(free_port()))
+    file = tmp_path / "controller.db"
+    if damage == "no database":
+        file.write_bytes(b"not a database at all" * 100)
+    else:
+        run("controller", "migrate")
+        with sqlite3.connect(file) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'v9999'")
+        connection.close()
+    command = [sys.executable, "-m", "controller", "controller", "run"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 1
+    words = "file is not a database" if damage == "no database" else "start the version that wrote it"
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "refused a value" not in done.stderr
+
+
+def test_every_route_asks_for_the_right_token(centre: Path) -> None:
+    url = (centre / "url").read_text()
+    paths = httpx.get(f"{url}/openapi.json").json()["paths"]
+    values = {"digest": "sha256:" + "0" * 64, "store": "s", "zone": "z", "name": "n"}
+    answers = {}
+    for path, methods in paths.items():
+        for method in methods:
+            for who in ("nobody", "artifact", "admin"):
+                token = (centre / f"{who}.token").read_text().strip() if who != "nobody" else ""
+                headers = {"Authorization": f"Bearer {token}"} if token else {}
+                answer = httpx.request(method, url + path.format_map(values), headers=headers)
+                answers[path, method, who] = answer.status_code
+    refused = {place: code for place, code in answers.items() if code in (401, 403)}
+    guarded = [(path, method) for path, methods in paths.items() for method in methods if "/v1/" in path]
+    downloads = ("/v1/artifacts/{digest}", "get")
+    expected = {(*place, "nobody"): 401 for place in guarded}
+    expected |= {(*place, "artifact"): 403 for place in guarded if place != downloads}
+    assert len(guarded) > 20
+    assert refused == expected
+
+
+def test_what_stores_say_is_shown_as_it_is(berlin: Run, database: Database, new_device: Any) -> None:
+    """No markup, and nothing that a terminal obeys."""
+    device = new_device(device="node-7")
+    said = "zones[a].x [/x] [red]\x1b[31m"
+    camera = {"camera": "cam-1", "status": "dark", "reason": said, "since": datetime.now(UTC)}
+    messages = [
+        device.heartbeat(config_error=said, at=datetime.now(UTC)),
+        CameraStatusMessage.model_validate(camera | {"at": datetime.now(UTC)}),
+    ]
+    bad = Received(f"storefleet/v1/berlin-01/node-7/{said}", b"{", datetime.now(UTC))
+    ingest_batch(database, [*map(device.sent, messages), bad], datetime.now(UTC))
+    for command in ("fleet", "dead-letters"):
+        output = berlin(command).output
+        assert "zones[a].x [/x] [red]" in output
+        assert "\x1b" not in output
+
+
+def test_a_token_that_no_header_can_carry_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOREFLEET_API_TOKEN", "töken")
+    assert "API token" in run("stock", code=1).output
 
 
 def test_tokens_are_private_and_a_readable_one_is_refused(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +149,49 @@ def test_stopping_the_broker_is_named(open_bus: Callable[..., MqttFleetBus], mos
     mosquitto.stop()
     until(lambda: "broker" in bus.status().error, "an error")
     assert not bus.status().connected
+
+
+def test_messages_flow_on_after_many_reconnections_with_nothing_stored(
+    open_bus: Callable[..., MqttFleetBus],
+    store: mqtt.Client,
+    device: Any,
+    mosquitto: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every connection brings the unacknowledged messages again; the queue must keep those that can
+    still be acknowledged, or the broker's window stays full for ever."""
+    monkeypatch.setattr("controller.adapters.mqtt.RECEIVE_MAXIMUM", 5)
+    bus = open_bus()
+
+    def came(wanted: int) -> bool:
+        return bus.status().queued + bus.status().dropped >= wanted
+
+    for n in range(5):
+        store.publish(device.topics.events, b"%d" % n, qos=1).wait_for_publish(5)
+    for count in range(2, 7):
+        mosquitto.stop()
+        until(lambda: not bus.status().connected, "disconnected")
+        mosquitto.start()
+        until(lambda: bus.status().connected, "connected again")
+        until(partial(came, 5 * count), "sent again")
+    until(store.is_connected, "the store connected again")
+    store.publish(device.topics.events, b"new", qos=1).wait_for_publish(5)
+    seen: list[bytes] = []
+
+    def arrived() -> bool:
+        batch = bus.take(100, 0.05)
+        bus.acknowledge(batch)
+        seen.extend(numbers(batch))
+        return b"new" in seen
+
+    until(arrived, "the new message", 10.0)
+    assert {b"0", b"1", b"2", b"3", b"4"} < set(seen)
+
+
+def test_a_huge_message_never_reaches_the_controllers_memory(
+    open_bus: Callable[..., MqttFleetBus], store: mqtt.Client, device: Any
+) -> None:
+    bus = open_bus()
+    store.publish(device.topics.events, b"x" * 200_000, qos=1).wait_for_publish(5)
+    store.publish(device.topics.events, b"small", qos=1).wait_for_publish(5)
+    assert numbers(take(bus, 1)) == [b"small"]

@@ -144,6 +144,14 @@ def test_every_format_and_runtime_gives_the_same_boxes(
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_metadata_that_is_no_text_is_refused(tmp_path: Path, runtime: str) -> None:
+    path = onnx_file(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"cola", b"c\xffla"))
+    with pytest.raises(ModelError, match=r"metadata is damaged|truncated or damaged"):
+        open_detector(path, runtime, threads=1)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_network_of_any_input_size_takes_frames_of_any_shape(tmp_path: Path, runtime: str) -> None:
     detector = open_detector(onnx_file(tmp_path, size=("height", "width")), runtime, threads=1)
     for shape in [(640, 960, 3), (320, 960, 3), (960, 640, 3), (48, 48, 3), (900, 300, 3), (640, 960, 3)]:

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -98,6 +98,7 @@ class Bus:
         self.acknowledged: list[Received] = []
         self.sent: list[EventAck] = []
         self.sessions_lost = 0
+        self.backlog = 0
 
     def take(self, limit: int, wait_s: float) -> list[Received]:
         taken, self._waiting = self._waiting[:limit], self._waiting[limit:]
@@ -112,7 +113,7 @@ class Bus:
         self.sent.append(ack)
 
     def status(self) -> BusStatus:
-        return BusStatus(True, len(self._waiting), self.sessions_lost)
+        return BusStatus(True, len(self._waiting) + self.backlog, self.sessions_lost)
 
 
 @pytest.fixture
@@ -180,6 +181,23 @@ def test_after_a_lost_session_every_known_device_is_asked_to_send_again(
     until(lambda: len(bus.sent) == 3, "three requests")
     assert {ack.stream_id for ack in bus.sent} == {device.stream for device in devices}
     assert all(ack.resend and ack.committed_sequence == 1 for ack in bus.sent)
+
+
+def test_nobody_is_asked_again_for_what_may_still_be_in_the_queue(
+    database: Database, device: Any, running: Callable[[Ingest], None]
+) -> None:
+    """Else every device would double a backlog that is only slow to be worked off."""
+    ten_seconds_ago = utc_now() - timedelta(seconds=10)
+    ingest_batch(
+        database, [device.sent(device.birth()), device.sent(device.heartbeat(5, 5))], ten_seconds_ago
+    )
+    bus = Bus([])
+    bus.backlog = 1000
+    running(Ingest(database, bus, utc_now))
+    time.sleep(2.5)
+    assert bus.sent == []
+    bus.backlog = 0
+    until(lambda: [ack.resend for ack in bus.sent] == [True], "a request")
 
 
 def test_a_gap_that_stays_open_makes_the_device_send_again(

@@ -362,6 +362,27 @@ def test_release_is_refused_in_words(
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        pytest.param("STOREFLEET_MQTT_URL", "mqtt://evil:1883", "the centre sets it", id="the centre's own"),
+        pytest.param("STOREFLEET_TRUSTED_KEYS_FILE", "/tmp/k", "the centre sets it", id="trusted keys"),
+        pytest.param("LD_PRELOAD", "/tmp/x.so", "other code", id="preload"),
+        pytest.param("PYTHONPATH", "/tmp", "other code", id="python path"),
+        pytest.param("a b", "1", "a name is of", id="no name"),
+        pytest.param("A=B", "1", "a name is of", id="equals sign"),
+        pytest.param("THREADS", "1\n2", "one line", id="two lines"),
+        pytest.param("THREADS", "1\0", "one line", id="nul"),
+    ],
+)
+def test_settings_that_could_do_harm_are_refused(centre: Centre, name: str, value: str, words: str) -> None:
+    with pytest.raises(InvalidError, match=words):
+        create_release(
+            centre.database, "v1", model="shelf:1", image="agent:1", notes="",
+            settings={"STOREFLEET_LOG_LEVEL": "debug", name: value}, actor="t", now=now(),
+        )  # fmt: skip
+
+
 def test_unknown_release_is_refused(centre: Centre) -> None:
     centre.add_store("berlin-01", MemoryCluster())
     with pytest.raises(NotFoundError, match="release 'v9' does not exist"):

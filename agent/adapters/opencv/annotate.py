@@ -107,7 +107,7 @@ class AnnotatedWriter:
             self._video = cv2.VideoWriter(str(self._path), cv2.CAP_FFMPEG, code, self._fps, self._size)
             if not self._video.isOpened():
                 raise PermanentError(
-                    f"cannot write a video to {self._path}; use a path ending in .mp4 or .avi"
+                    f"cannot write a video to {self._path}; check that this place may be written and has room"
                 )
         if (image.shape[1], image.shape[0]) != self._size:
             self._video.write(cv2.resize(image, self._size))

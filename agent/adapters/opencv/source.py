@@ -18,7 +18,7 @@ from agent.adapters.opencv.complaints import explain, is_decode_error
 from agent.adapters.opencv.worker import Request
 from agent.adapters.opencv.worker_process import WorkerProcess
 from agent.camera_url import CameraAddress, parse, redact
-from agent.errors import TransientError
+from agent.errors import CameraError, TransientError
 from agent.ports import Frame, SourceHealth
 
 DECODE_ERROR_WINDOW_S = 2.0
@@ -29,6 +29,8 @@ _GRACE_S = 0.5
 _START_S = 10.0
 """Time for a new worker to load its libraries on a busy machine."""
 _COMPLAINTS_KEPT = 40
+_FLOOD = 100
+"""Complaints at a time, after which the worker is not heard for a moment."""
 _STEADY_S = 3.0
 """A connection that lasted this long ends a failing streak."""
 
@@ -70,7 +72,13 @@ class CameraSource:
         self._fps = fps
         self._loop = loop
         self._limits = limits
-        self._fd = shared_frames.create()
+        try:
+            self._fd = shared_frames.create()
+        except OSError as error:
+            raise CameraError(
+                f"no memory or descriptor is left for camera {self._address.shown} ({error.strerror}); "
+                "raise the limit of open files or configure fewer cameras"
+            ) from error
         self._frames = shared_frames.FrameReader(self._fd)
         self._closing = threading.Event()
         self._ended = threading.Event()
@@ -196,6 +204,8 @@ class CameraSource:
             heard = worker.hear(_TICK_S)
             now = time.monotonic()
             complaints.extend(heard.complaints)
+            if len(heard.complaints) > _FLOOD:  # the worker then waits for us, and no other camera does
+                self._closing.wait(_TICK_S)
             count = self._frames.progress().read
             if count > read:
                 if not self._connected:
@@ -218,7 +228,7 @@ class CameraSource:
         return _Failure("closed", final=True)
 
     def _failure(self, event: dict[str, object], complaints: list[str], opened: bool) -> _Failure:
-        match event["reason"]:
+        match event.get("reason"):
             case "ended":
                 if not self._loop:
                     self._ended.set()
@@ -228,11 +238,11 @@ class CameraSource:
             case "too_large":
                 limit = f"{shared_frames.MAX_WIDTH}x{shared_frames.MAX_HEIGHT}"
                 return _Failure(
-                    f"frames of {event['width']}x{event['height']} are larger than {limit}; "
+                    f"frames of {event.get('width')}x{event.get('height')} are larger than {limit}; "
                     "choose the camera's smaller stream"
                 )
             case "silent":
-                return _Failure(f"no frame for {event['silent_s']} s; connecting again")
+                return _Failure(f"no frame for {event.get('silent_s')} s; connecting again")
             case "lost":
                 return _Failure(explain(complaints, "the camera ended the stream"))
         if self._address.kind == "device":

@@ -99,10 +99,25 @@ class WorkerProcess:
             self._wait(timeout)
         elif self._selector.select(timeout):
             # Reports first: a failure's reasons are written before it is reported, so they are there then.
-            heard.events = [json.loads(line) for line in self._lines(self._reports)]
+            heard.events = self._events()
             heard.complaints = [line.decode(errors="replace") for line in self._lines(self._complaints)]
         heard.ended = self._process.poll() is not None
         return heard
+
+    def _events(self) -> list[dict[str, Any]]:
+        """What it reported. A worker that talks rubbish is not to be trusted with anything: it is killed."""
+        events = []
+        for line in self._lines(self._reports):
+            try:
+                event = json.loads(line)
+            except (ValueError, RecursionError):
+                event = None
+            if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+                self._process.kill()
+                self._process.wait()
+                return []
+            events.append(event)
+        return events
 
     def end(self, patience_s: float = 0.0) -> int:
         """Close its input, wait up to ``patience_s`` for it to go, then kill it; returns its exit status."""

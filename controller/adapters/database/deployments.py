@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, insert, select, update
 
-from controller.adapters.database.rows import Order, as_dict, chunks, page
+from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, page
 from controller.adapters.database.tables import deployments, releases
 from controller.domain.page import Page, PageRequest
 from controller.domain.records import Deployment, ReleaseRecord
@@ -46,7 +46,14 @@ class Deployments:
             .where(deployments.c.store == deployment.store, deployments.c.superseded_by.is_(None))
             .values(superseded_by=deployment.rollout_id)
         )
-        self._connection.execute(insert(deployments), as_dict(deployment))
+        # Two deployments made at once were both planned as the next generation: the later one is refused.
+        statement = insert_for(self._connection, deployments).on_conflict_do_nothing()
+        added = self._connection.execute(statement.returning(deployments.c.rollout_id), as_dict(deployment))
+        if added.one_or_none() is None:
+            raise ConflictError(
+                f"store {deployment.store}: another deployment came in at the same moment; "
+                "look at it with storefleet deployments, then deploy again"
+            )
 
     def save(self, deployment: Deployment) -> None:
         values = as_dict(deployment)
@@ -83,6 +90,7 @@ class Deployments:
         return page(self._connection, query, request, order, build, descending=True)
 
     def get(self, rollout_id: UUID) -> Deployment | None:
-        query = select(deployments).where(deployments.c.rollout_id == rollout_id)
+        # Locked, so that what is saved afterwards cannot undo a supersession that goes on meanwhile.
+        query = select(deployments).where(deployments.c.rollout_id == rollout_id).with_for_update()
         row = self._connection.execute(query).one_or_none()
         return Deployment(**row._mapping) if row else None

@@ -1,10 +1,11 @@
 """Connections and transactions.
 
-SQLite has one writer at a time. Writers of this process queue on a lock (fair, no polling); those of
+SQLite has one writer at a time. Writers of this process queue on a lock, without polling; those of
 another process wait for the busy timeout. A writing transaction begins IMMEDIATE, because a reader
 that turns writer would fail with SQLITE_BUSY at once.
 """
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,11 +14,13 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     IntegrityError,
     InterfaceError,
     InternalError,
     NoSuchModuleError,
+    NotSupportedError,
     OperationalError,
     SQLAlchemyError,
 )
@@ -68,7 +71,7 @@ def open_database(url: str) -> Database:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise PermanentError(
             "the database URL cannot be read; write sqlite:///path/to/file.db or postgresql://user@host/name"
         ) from error
@@ -82,10 +85,16 @@ def open_database(url: str) -> Database:
     raise PermanentError(f"database {parsed.drivername!r} is not supported; use sqlite or postgresql")
 
 
+def _to_json(value: Any) -> str:
+    """Not escaped, so that half a surrogate pair is refused on its way in, not on every way out."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         url.set(drivername="sqlite+pysqlite"),
         connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        json_serializer=_to_json,
         pool_size=POOL_SIZE,
     )
 
@@ -107,6 +116,7 @@ def _postgresql(url: URL) -> Engine:
     return create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "storefleet-controller"},
+        json_serializer=_to_json,
         pool_size=POOL_SIZE,
         pool_pre_ping=True,
     )
@@ -125,7 +135,9 @@ def translated(url: URL) -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise TransientError(f"the connection to database {name} broke") from error
-        raise PermanentError(f"the database refused a value: {_first_line(error.orig)}") from error
+        if isinstance(error, DataError | NotSupportedError):
+            raise PermanentError(f"the database refused a value: {_first_line(error.orig)}") from error
+        raise PermanentError(f"database {name} cannot be used: {_first_line(error.orig)}") from error
     except PoolTimeoutError as error:
         raise TransientError(f"all connections to database {name} are in use") from error
     except (OverflowError, UnicodeEncodeError) as error:  # from the driver, before the database sees it

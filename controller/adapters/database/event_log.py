@@ -14,6 +14,8 @@ from controller.domain.event_log import EventFilter, StoredEvent
 from controller.domain.page import Page, PageRequest
 from controller.ports import AddedEvents
 
+retracting = events.alias("retracting")
+
 
 class Events:
     def __init__(self, connection: Connection) -> None:
@@ -33,10 +35,13 @@ class Events:
         return AddedEvents(new, frozenset(event.id for event in added if event.id not in present))
 
     def retract(self, wrong: Mapping[UUID, UUID], at: datetime) -> None:
+        """A store retracts its own events only; its access list ends where another store begins."""
         for retracted, by in wrong.items():
+            same_store = select(retracting.c.store).where(retracting.c.event_id == by).scalar_subquery()
             marked = self._connection.execute(
                 update(events)
                 .where(events.c.event_id == retracted, events.c.retracted_by.is_(None))
+                .where(events.c.store == same_store)
                 .values(retracted_by=by)
             )
             if marked.rowcount == 0:
@@ -44,9 +49,14 @@ class Events:
                 self._connection.execute(statement, {"event_id": retracted, "retracted_by": by, "at": at})
 
     def _retract_late(self, new: frozenset[UUID]) -> None:
-        """Mark new events whose retraction came first."""
+        """Mark new events whose retraction came first, from the same store."""
         for chunk in chunks(new):
-            query = select(retractions).where(retractions.c.event_id.in_(chunk))
+            query = (
+                select(retractions)
+                .join(events, events.c.event_id == retractions.c.event_id)
+                .join(retracting, retracting.c.event_id == retractions.c.retracted_by)
+                .where(retractions.c.event_id.in_(chunk), retracting.c.store == events.c.store)
+            )
             early = self._connection.execute(query).all()
             if early:
                 statement = update(events).where(events.c.event_id == bindparam("wrong"))

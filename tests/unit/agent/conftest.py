@@ -21,9 +21,7 @@ def origin() -> Origin:
 @pytest.fixture
 def draft() -> Callable[..., EventDraft]:
     def make(facings: int = 3, at: float = 1_700_000_000.0) -> EventDraft:
-        data = ZoneData(
-            sku="cola-can", capacity=10, facings=facings, level=StockLevel.STOCKED
-        )
+        data = ZoneData(sku="cola-can", capacity=10, facings=facings, level=StockLevel.STOCKED)
         return EventDraft(uuid4(), FacingsChanged, "aisle-1", "a1-cola", at, data)
 
     return make

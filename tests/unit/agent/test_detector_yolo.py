@@ -57,6 +57,7 @@ def test_metadata_is_read_from_text_and_from_yaml(given_metadata: dict[str, obje
         ({"names": "{0: 'a', 'x': 'b'}"}, "class ids are not 0"),
         ({"names": "{0: 7}"}, "not texts"),
         ({"names": "['a', 'a']"}, "two classes the same name"),
+        ({"names": "['cell phone', 'Cell-Phone']"}, "two classes the same name"),
         ({"names": "__import__('os').getcwd()"}, "'names' metadata cannot be read"),
         ({"names": "{" * 5000}, "'names' metadata cannot be read"),
         ({"names": "'" + "x" * 2_000_000 + "'"}, "implausibly long"),
@@ -264,3 +265,18 @@ def test_a_long_list_of_missing_skus_is_cut() -> None:
     described = describe_misfit(("person",), [f"sku-{i:02d}" for i in range(30)])
     assert described is not None
     assert "and 20 more" in described
+
+
+@pytest.mark.parametrize(
+    ("name", "sku"),
+    [
+        ("cola-can", "cola-can"),
+        ("cell phone", "cell-phone"),
+        ("Person", "person"),
+        (" Müsli  500 g ", "m-sli-500-g"),
+        ("x" * 100, "x" * 64),
+        ("可乐", "class-1"),
+    ],
+)
+def test_class_names_become_skus_so_that_any_exported_model_can_be_tried(name: str, sku: str) -> None:
+    assert read_metadata(raw(names=["other", name])).names == ("other", sku)

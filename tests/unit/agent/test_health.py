@@ -18,6 +18,7 @@ from agent.json_log import log_json
 from agent.meter import CameraMeter
 from agent.pipeline import CameraReport
 from contract.names import CameraStatus
+from contract.workload import HEALTH_STALE_S
 
 NOW = 1_700_000_000.0
 
@@ -59,6 +60,14 @@ def test_hanging_loop_lets_health_grow_stale() -> None:
     assert judge(keeper.report([], turned_s_ago=0.1), "live", now[0]).ok
 
 
+def test_clock_set_back_does_not_keep_a_hanging_agent_alive() -> None:
+    health = HealthKeeper(7, None, lambda: NOW).report([], None)
+    assert judge(health, "live", NOW - HEALTH_STALE_S / 2).ok
+    answer = judge(health, "live", NOW - 3600)
+    assert not answer.ok
+    assert "from the future" in answer.reason
+
+
 def test_health_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "run" / "health.json"
     assert read_health(path) is None
@@ -87,7 +96,7 @@ def test_meter_counts_and_measures() -> None:
         meter.note(seen, took_ms=float(i), captured_at=NOW + i, now=NOW + i * 0.2)
     assert meter.handover_gap_s == pytest.approx(0.4)
     assert meter.histogram() == (1, 1, 1, 1, 1, 1, 1, 1, 1, 11)
-    assert meter.classes() == {"cola-can": 10, "person": 10}
+    assert meter.classes(10) == {"cola-can": 10, "person": 10}
     assert (meter.percentile_ms(0.5), meter.percentile_ms(0.95)) == (5.0, 9.0)
     assert meter.fps(NOW + 2) == 2.0
     assert meter.fps(NOW + 60) == 0.0

@@ -1,6 +1,7 @@
 """The parts of reading a camera that need no camera: waiting, choosing frames, sharing them."""
 
 import os
+import resource
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from agent.adapters.opencv import shared_frames
 from agent.adapters.opencv.backoff import EARLY_S, LATE_CAP_S, Backoff
 from agent.adapters.opencv.shared_frames import FrameReader, FrameWriter
+from agent.adapters.opencv.source import CameraSource
 from agent.adapters.opencv.worker import Schedule
+from agent.errors import CameraError
 
 
 def failing(backoff: Backoff, seconds: float) -> list[tuple[float, float]]:
@@ -149,3 +152,13 @@ def test_empty_slots_take_no_memory(fd: int) -> None:
 )
 def test_frames_above_4k_do_not_fit(size: tuple[int, int], fits: bool) -> None:
     assert shared_frames.fits(*size) is fits
+
+
+def test_a_camera_for_which_no_descriptor_is_left_is_refused_and_harms_no_other() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (5, hard))
+    try:
+        with pytest.raises(CameraError, match="open files"):
+            CameraSource("rtsp://127.0.0.1:9/x", environment={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,5 +1,6 @@
 """What only an outbox on a real disk can suffer: restarts, damage, a full disk, a second process."""
 
+import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -76,15 +77,51 @@ def test_event_with_flipped_bits_does_not_stop_the_node_for_ever(
     tmp_path: Path, origin: Origin, draft: Draft
 ) -> None:
     outbox = open_outbox(tmp_path, origin)
-    outbox.append([draft(), draft()], b"")
+    stored = outbox.append([draft(), draft(), draft()], b"shelf")
     outbox._db.execute("UPDATE events SET payload = x'7b00ff' WHERE sequence = 2")
     with pytest.raises(PermanentError, match="cannot be read"):
         outbox.pending(0, 10)
     outbox.close()
     fresh = open_outbox(tmp_path, origin)
     assert "cannot be read" in fresh.damage
-    assert fresh.pending(0, 10) == []
+    assert [(e.id, e.sequence) for e in fresh.pending(0, 10)] == [(stored[0].id, 1), (stored[2].id, 2)]
+    assert fresh.status().stream_id != stored[0].streamid, "else the centre would wait for the missing one"
+    assert fresh.status().state == b"shelf"
+    assert fresh._db.execute("SELECT payload FROM unreadable").fetchall() == [(b"\x7b\x00\xff",)]
+    assert not list(tmp_path.glob("*.corrupt-*"))
     fresh.close()
+    again = open_outbox(tmp_path, origin)
+    assert (again.damage, len(again.pending(0, 10))) == ("", 2)
+    again.close()
+
+
+def test_unreadable_event_does_not_prevent_a_new_stream(tmp_path: Path, origin: Origin, draft: Draft) -> None:
+    outbox = open_outbox(tmp_path, origin)
+    stored = outbox.append([draft(), draft()], b"")
+    outbox._db.execute("UPDATE events SET payload = x'7b00ff' WHERE sequence = 1")
+    outbox.begin_stream()
+    assert [(e.id, e.sequence) for e in outbox.pending(0, 10)] == [(stored[1].id, 1)]
+    outbox.close()
+
+
+def test_event_of_a_newer_release_is_passed_on_as_it_is(tmp_path: Path, origin: Origin, draft: Draft) -> None:
+    """After a rollback: the centre, which knows the newer type or keeps what it refuses, decides."""
+    outbox = open_outbox(tmp_path, origin)
+    stored = outbox.append([draft(), draft()], b"shelf")
+    newer = json.loads(stored[0].to_bytes()) | {
+        "type": "io.storefleet.shelf.tidied.v1",
+        "extension": 7,
+        "data": {"tidiness": [1, {"of": 2}]},
+    }
+    outbox._db.execute("UPDATE events SET payload = ? WHERE sequence = 1", (json.dumps(newer).encode(),))
+    unknown, known = outbox.pending(0, 10)
+    assert json.loads(unknown.to_bytes()) == newer
+    assert known == stored[1]
+    outbox.begin_stream()
+    moved = json.loads(outbox.pending(0, 1)[0].to_bytes())
+    assert moved == newer | {"streamid": str(outbox.status().stream_id), "sequence": 1}
+    outbox.close()
+    assert open_outbox(tmp_path, origin).damage == ""
 
 
 def test_file_of_a_newer_release_is_left_alone(tmp_path: Path, origin: Origin) -> None:

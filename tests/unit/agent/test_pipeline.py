@@ -14,6 +14,7 @@ from agent.errors import ModelError
 from agent.pipeline import Pipeline, SavedState
 from agent.ports import Frame, Image, ModelInfo, SourceHealth, Thumbnail
 from contract.events import Event, EventBase
+from contract.names import CameraStatus
 from contract.store_config import StoreConfig, load_store_config
 
 T0 = 1_700_000_000.0
@@ -137,6 +138,25 @@ def test_full_disk_holds_events_back_and_loses_none(shop: Shop) -> None:
     assert told == [True, False]
     sequences = [event.sequence for event in shop.outbox.pending(0, 100)]
     assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_full_disk_does_not_hide_that_a_camera_went_offline(shop: Shop) -> None:
+    shop.watch(8)
+    shop.outbox.full = True
+    gone = SourceHealth(False, 0.0, shop.now, 0, "unplugged")
+    told = []
+    for _ in range(12):
+        shop.now += 0.5
+        shop.pipeline.silence("aisle-1", gone, shop.now)
+        told.append(shop.pipeline.reports[0].condition)
+    final = told[-1]
+    assert final is not None
+    assert (final.status, final.reason) == (CameraStatus.OFFLINE, "unplugged")
+    assert len({condition.since for condition in told if condition == final}) == 1
+    shop.outbox.full = False
+    shop.now += 0.5
+    events = shop.pipeline.silence("aisle-1", gone, shop.now)
+    assert [event.kind for event in events] == ["status_changed", "zone_unknown"]
 
 
 def test_failing_detector_is_counted_and_turns_stock_unknown_not_empty(shop: Shop) -> None:

@@ -13,7 +13,7 @@ from agent.adapters.memory import MemoryOutbox
 from agent.envelope import Origin, utc
 from agent.errors import TransientError
 from agent.ports import EventDraft, Incoming
-from agent.publisher import HISTORICAL_AFTER_S, Publisher
+from agent.publisher import HISTORICAL_AFTER_S, REBIRTH_PAUSE_S, Publisher
 from contract.events import decode_event
 from contract.messages import (
     CameraStatusMessage,
@@ -77,8 +77,13 @@ class Device:
     session: UUID = field(default_factory=uuid4)
     cameras: tuple[str, ...] = ("aisle-1",)
     status: CameraStatus = CameraStatus.ONLINE
+    births: int = 0
+
+    def camera_ids(self) -> tuple[str, ...]:
+        return self.cameras
 
     def birth(self) -> DeviceState:
+        self.births += 1
         return DeviceState(
             status="online",
             session_id=self.session,
@@ -111,11 +116,12 @@ class Bench:
     publisher: Publisher
     now: list[float]
 
-    def ack(self, sequence: int, *, resend: bool = False) -> None:
+    def ack(self, sequence: int, *, resend: bool = False, begin_stream: bool = False) -> None:
         ack = EventAck(
             stream_id=self.outbox.status().stream_id,
             committed_sequence=sequence,
             resend=resend,
+            begin_stream=begin_stream,
         )
         self.wire.incoming.append(Incoming("message", topic=TOPICS.acks, payload=ack.to_bytes()))
 
@@ -228,6 +234,73 @@ def test_resend_request_sends_again_after_the_committed_sequence(bench: Bench, d
     assert bench.wire.take_events() == [(2, True), (3, True), (4, True)]
 
 
+def test_outbox_that_fell_behind_the_centre_begins_a_new_stream_and_loses_nothing(
+    bench: Bench, draft: Draft
+) -> None:
+    """The disk came back from a power cut, or a backup, without its last events: their numbers are taken."""
+    bench.outbox.append([draft(), draft()], b"")
+    old = bench.outbox.status().stream_id
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.ack(40)
+    bench.publisher.turn(0)
+    bench.publisher.turn(0)
+    status = bench.outbox.status()
+    assert (status.stream_id == old, status.last_sequence, status.pending) == (False, 2, 2)
+    payloads = [payload for topic, payload, _ in bench.wire.sent if topic == TOPICS.events]
+    sent = [(event.streamid, event.sequence) for event in map(decode_event, payloads)]
+    assert sent == [(old, 1), (old, 2), (status.stream_id, 1), (status.stream_id, 2)]
+    assert len(bench.wire.states()) == 2
+    bench.ack(2)
+    bench.publisher.turn(0)
+    assert bench.outbox.status().pending == 0
+
+
+def test_reused_numbers_begin_a_new_stream_and_lose_nothing(bench: Bench, draft: Draft) -> None:
+    events = bench.outbox.append([draft() for _ in range(4)], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.wire.take_events()
+    old = bench.outbox.status().stream_id
+    bench.ack(3, begin_stream=True)
+    bench.publisher.turn(0)
+    assert bench.outbox.status().stream_id != old
+    assert [sequence for sequence, _ in bench.wire.take_events()] == [1, 2, 3, 4]
+    assert [event.id for event in bench.outbox.pending(0, 10)] == [event.id for event in events]
+
+
+def test_a_new_stream_that_the_disk_refuses_is_begun_with_the_next_ack(
+    bench: Bench, draft: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise TransientError("disk full", 1.0)
+
+    bench.outbox.append([draft()], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.outbox, "begin_stream", refuse)
+        bench.ack(1, begin_stream=True)
+        bench.publisher.turn(0)
+    old = bench.outbox.status().stream_id
+    bench.ack(1)
+    bench.publisher.turn(0)
+    assert bench.outbox.status().stream_id != old
+    assert bench.outbox.status().pending == 1
+
+
+def test_what_was_never_sent_is_not_forgotten_whatever_the_centre_says(bench: Bench, draft: Draft) -> None:
+    """An old copy of the outbox may have caught up with numbers that the centre has other events under."""
+    bench.outbox.append([draft() for _ in range(15)], b"")
+    bench.wire.connect()
+    bench.publisher.turn(0)
+    bench.wire.take_events()
+    bench.ack(12)
+    bench.publisher.turn(0)
+    assert [event.sequence for event in bench.outbox.pending(0, 20)] == [11, 12, 13, 14, 15]
+    assert [sequence for sequence, _ in bench.wire.take_events()] == [11, 12, 13, 14, 15]
+
+
 def test_late_delivery_is_historical(bench: Bench, draft: Draft) -> None:
     bench.outbox.append([draft()], b"")
     bench.now[0] += HISTORICAL_AFTER_S + 1
@@ -275,6 +348,14 @@ def test_new_camera_list_is_a_new_birth(bench: Bench) -> None:
     ]
 
 
+def test_birth_is_made_only_when_it_is_due(bench: Bench) -> None:
+    """It costs a query and a validation; there are twenty turns a second."""
+    bench.wire.connect()
+    for _ in range(10):
+        bench.publisher.turn(0)
+    assert (bench.device.births, len(bench.wire.states())) == (1, 1)
+
+
 def test_late_will_of_a_killed_predecessor_is_overwritten_but_not_in_a_loop(
     bench: Bench,
 ) -> None:
@@ -285,6 +366,11 @@ def test_late_will_of_a_killed_predecessor_is_overwritten_but_not_in_a_loop(
         bench.wire.incoming.append(Incoming("message", topic=TOPICS.state, payload=foreign.to_bytes()))
         bench.publisher.turn(0)
     assert len(bench.wire.states()) == 2
+    bench.now[0] += REBIRTH_PAUSE_S
+    bench.publisher.turn(0)
+    bench.publisher.turn(0)
+    states = bench.wire.states()
+    assert (len(states), states[-1].session_id) == (3, bench.device.session)
 
 
 def test_telemetry_keeps_its_interval(bench: Bench) -> None:

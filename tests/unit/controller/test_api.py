@@ -20,6 +20,7 @@ from controller.adapters.database import Database, migrate, open_database
 from controller.api import fleet, health, inventory, journal, stagings
 from controller.api.app import create_app
 from controller.api.guard import Guard
+from controller.domain.fleet import Camera, Device, Store
 from controller.errors import TransientError
 from controller.ingest import IngestStatus
 from controller.ingest_batch import ingest_batch
@@ -325,6 +326,21 @@ def test_refused_messages_and_gaps_are_listed(berlin: Api, device: Any, now: dat
     assert berlin.admin.get("/v1/handovers").json()["items"] == []
 
 
+def test_a_page_of_many_stores_is_made_in_time_that_grows_with_its_size(berlin: Api, now: datetime) -> None:
+    """A page that takes seconds would hold up ingest, which shares the interpreter."""
+    with berlin.writing() as repositories:
+        for number in range(499):
+            repositories.stores.add(Store(f"s-{number:03}", created_at=now))
+        places = [(f"s-{store:03}", f"d-{device}") for store in range(499) for device in range(5)]
+        devices = [Device(*place, first_seen=now, last_seen=now) for place in places]
+        cameras = [Camera(*place, f"cam-{n}", "online") for place in places for n in range(8)]
+        repositories.fleet.save(devices, cameras)
+    began = time.process_time()
+    items = berlin.admin.get("/v1/fleet", params={"limit": 500}, timeout=50).json()["items"]
+    assert time.process_time() - began < 4, "seconds of this process, server and client"
+    assert sum(len(device["cameras"]) for store in items for device in store["devices"]) == len(cameras)
+
+
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "streamed"])
 def test_a_large_body_is_refused_unread(api: Api, declared: bool) -> None:
     def pieces() -> Iterator[bytes]:
@@ -368,6 +384,27 @@ def test_without_a_database_the_answer_is_503_and_says_so(api: Api, now: datetim
     with pytest.raises(TransientError):
         migrate(database)
     database.close()
+
+
+def test_text_that_is_no_unicode_is_refused(berlin: Api) -> None:
+    body = b'{"name": "paris-02", "labels": {"a": "\\ud800"}}'
+    answer = berlin.admin.post("/v1/stores", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "cannot hold" in answer.json()["detail"]
+
+
+def test_an_error_that_nobody_foresaw_is_a_problem_without_details(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(api, "reading", broken)
+    answer = api.admin.get("/v1/stores")
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "the controller's log" in answer.json()["detail"]
+    assert "secret" not in answer.text
 
 
 def test_tokens_do_not_show() -> None:

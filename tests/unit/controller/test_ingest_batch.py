@@ -5,11 +5,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contract.messages import CameraStatusMessage
+from contract.names import CameraStatus
 from controller.adapters.database import Database, migrate, open_database
 from controller.domain.event_log import EventFilter
 from controller.domain.fleet import Store
@@ -125,7 +128,7 @@ def test_poison_harms_only_itself(database: Database, device: Any, now: datetime
     with database.reading() as repositories:
         letters = repositories.dead_letters.page(None, ALL).items
     assert sorted(letter.reason.split(":")[0][:22] for letter in letters) == [
-        "'nonsense' is not unde", "another event has this", "event time is 3600 s i", "message",
+        "'nonsense' is not unde", "event time is 3600 s i", "message", "sequence reused",
     ]  # fmt: skip
 
 
@@ -261,3 +264,65 @@ def test_trimming_spares_dead_letters_that_hold_the_only_copy(
         left = repositories.dead_letters.page(None, ALL).items
     assert len(left) == 3
     assert any(letter.sequence == 1 for letter in left)
+
+
+def beat_of(device: Any, config: str, *statuses: str, **changes: Any) -> Received:
+    """A heartbeat with cameras cam-1, cam-2 … in these states; ``config`` is a hexadecimal digit."""
+    figures = [
+        {"camera": f"cam-{n}", "status": status, "fps_read": 5, "fps_inferred": 5}
+        for n, status in enumerate(statuses, 1)
+    ]
+    told: Received = device.sent(
+        device.heartbeat(config_digest="sha256:" + config * 64, cameras=figures, **changes)
+    )
+    return told
+
+
+def test_a_device_whose_clock_ran_ahead_is_believed_once_it_is_right_again(
+    database: Database, device: Any, now: datetime
+) -> None:
+    def status() -> str:
+        with database.reading() as repositories:
+            (camera,) = repositories.fleet.of_stores(["berlin-01"])[1]
+            return camera.status
+
+    tomorrow = now + timedelta(days=1)
+    ahead = CameraStatusMessage(camera="cam-1", status=CameraStatus.STALLED, since=tomorrow, at=tomorrow)
+    ingest_batch(database, [device.sent(ahead)], now)
+    ingest_batch(database, [beat_of(device, "1", "online", at=tomorrow)], now)
+    assert status() == "online"
+    ingest_batch(
+        database, [beat_of(device, "1", "dark", at=now + timedelta(seconds=2))], now + timedelta(seconds=2)
+    )
+    assert status() == "dark"
+
+
+def test_a_late_heartbeat_of_an_older_session_brings_no_camera_back(
+    database: Database, device: Any, now: datetime
+) -> None:
+    late = beat_of(device, "1", "online", "online")
+    later = now + timedelta(seconds=5)
+    newer = {"session_id": uuid4(), "at": later}
+    birth = device.sent(device.birth(**newer))
+    ingest_batch(database, [birth, beat_of(device, "2", "online", **newer)], later)
+    ingest_batch(database, [late], later)
+    with database.reading() as repositories:
+        cameras = [camera.camera for camera in repositories.fleet.of_stores(["berlin-01"])[1]]
+    assert cameras == ["cam-1"]
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["after the event", "before the event"])
+def test_a_store_cannot_retract_the_events_of_another(
+    database: Database, new_device: Callable[..., Any], now: datetime, early: bool
+) -> None:
+    with database.writing() as repositories:
+        repositories.stores.add(Store("paris-02", created_at=now))
+    victim, attacker = new_device(), new_device(store="paris-02")
+    event = victim.event(1, "low_stock", data={"level": "low"})
+    attack = attacker.event(1, "retracted", data={"retracts": str(event.id)})
+    batch = [victim.sent(event), attacker.sent(attack)]
+    for message in reversed(batch) if early else batch:
+        ingest_batch(database, [message], now)
+    with database.reading() as repositories:
+        stored = repositories.events.get([event.id])[event.id]
+    assert stored.retracted_by is None

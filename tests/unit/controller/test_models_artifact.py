@@ -117,9 +117,19 @@ def zip_with(*names: str) -> bytes:
     return buffer.getvalue()
 
 
+def doubling_aliases(levels: int) -> bytes:
+    """A few hundred bytes of YAML that stand for 2**levels items."""
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, levels))]
+    return "\n".join([*lines, "task: detect", "names: {0: cola}", f"imgsz: *a{levels - 1}"]).encode()
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
+        (bundle_bytes(doubling_aliases(22)), "anchors and aliases"),
+        (onnx_bytes({}) + field(14, b"\x0a" + b"\xff" * 9 + b"\x7f"), "damaged ONNX metadata"),
+        (onnx_bytes({}) + field(14, b"\x0a" + varint(50) + b"cut"), "damaged ONNX metadata"),
+        (onnx_bytes(METADATA | {"imgsz": "[" + "1," * 100_000 + "]"}), r"found .{1,200}$"),
         (b"", "neither an ONNX file"),
         (b"hello, this is no model at all", "neither an ONNX file|truncated"),
         (pickle.dumps({"model": 1}), "storefleet models export"),

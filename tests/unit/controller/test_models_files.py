@@ -153,6 +153,9 @@ def test_cards_are_written_from_recorded_figures() -> None:
     assert "| **all** | 12 | 0.900 | 0.800 | 0.951 | 0.710 |" in card
     assert "1. from random weights, on shelves 3: 2 epochs" in card
     assert "2. from `best.pt`, on shelves 3" in card
-    text = dataset_card(data)
+    text = dataset_card([training], [report | {"dataset": data}])
     assert "| train | 40 | 20, from 1 to 20 |" in text
-    assert "| cola-can | 99 | 0 |" in text
+    assert "| cola-can | 99 |" in text
+    assert (
+        text.index("## Training, stage 1") < text.index("## Evaluation") < text.index("| test | 9 | none |")
+    )

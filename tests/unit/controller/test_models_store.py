@@ -1,6 +1,7 @@
 """The model store keeps whole artifacts under their digest, and hands out nothing else."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,25 @@ def test_full_disk_is_a_transient_error_and_leaves_nothing(
     with pytest.raises(TransientError, match="No space left"):
         put(store, b"some model")
     assert files(tmp_path) == []
+
+
+def test_a_disk_that_fills_up_during_an_upload_keeps_no_half_of_it(store: ModelStore, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.raises(TransientError, match="cannot store the artifact"):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+            put(store, b"x" * 500)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(tmp_path) == []
+
+
+def test_an_artifact_that_cannot_be_read_says_why(store: ModelStore) -> None:
+    stored = put(store, b"some model")
+    stored.path.unlink()
+    stored.path.mkdir()
+    with pytest.raises(TransientError, match="cannot read artifact"):
+        store.find(stored.digest)
 
 
 def test_only_the_owner_may_look(store: ModelStore, tmp_path: Path) -> None:

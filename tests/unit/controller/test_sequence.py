@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.domain.sequence import Gap, Stream, advance, give_up
+from controller.domain.sequence import MAX_GAPS, Gap, Stream, advance, give_up
 
 T0 = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 T1 = T0 + timedelta(seconds=10)
@@ -85,3 +85,12 @@ def test_only_what_the_device_no_longer_has_is_given_up(
     assert [(gap.first, gap.last) for gap in gone] == lost
     assert set(after.gaps) == set(stream.gaps) - set(gone)
     assert after.committed == (after.gaps[0].first - 1 if after.gaps else 8)
+
+
+def test_a_stream_full_of_holes_stays_small_and_still_ends_complete() -> None:
+    stream = advance(Stream(), range(2, 10 * MAX_GAPS, 2), T0)
+    stream = advance(stream, [10 * MAX_GAPS + 5, MAX_GAPS - 1], T0)
+    assert len(stream.gaps) == MAX_GAPS
+    assert stream.committed == 0
+    again = advance(stream, range(1, 10 * MAX_GAPS + 6), T0)
+    assert (again.gaps, again.committed) == ((), 10 * MAX_GAPS + 5)

@@ -1,4 +1,5 @@
 import pytest
+
 from storefleet.scoring import Expected, Observed, nearest_rank, score
 
 
