@@ -3,6 +3,7 @@ tell one another. Nothing is kept in a session: retained messages bring everythi
 connection, so a clean one is enough. Callbacks only hand over.
 """
 
+import logging
 import ssl
 import threading
 import time
@@ -20,7 +21,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from controller.errors import PermanentError, TransientError
 
+log = logging.getLogger(__name__)
+
 KEEPALIVE_S = 30
+HEADER_BYTES = 64
+"""More than MQTT adds to topic and payload."""
 PUBLISH_TIMEOUT_S = 10.0
 SETTLE_S = 1.0
 """After a subscription the broker sends what it retains, without saying when it is done. It does so at
@@ -43,14 +48,22 @@ class MqttLink:
     subscriptions, in paho's thread: it must neither wait nor raise."""
 
     def __init__(
-        self, address: LinkAddress, subscriptions: Sequence[str], receive: Callable[[str, bytes, bool], None]
+        self,
+        address: LinkAddress,
+        subscriptions: Sequence[str],
+        receive: Callable[[str, bytes, bool], None],
+        publish_timeout_s: float = PUBLISH_TIMEOUT_S,
     ) -> None:
         """``receive(topic, payload, retained)``. Raises ``PermanentError`` for an unusable address."""
         self._address = address
         self._subscriptions = tuple(subscriptions)
         self._receive = receive
+        self._publish_timeout_s = publish_timeout_s
         self._lock = threading.Lock()
         self._synced_at: float | None = None
+        self._packet_limit: int | None = None
+        self._refused: dict[int, str] = {}
+        """By message id; of messages that nobody waits for at most until the id is used again."""
         self._error = f"not yet connected to {address.url}"
         parts = urlsplit(address.url)
         try:
@@ -63,26 +76,44 @@ class MqttLink:
                 "without credentials"
             )
         self._host, self._port = parts.hostname, port or (8883 if parts.scheme == "mqtts" else 1883)
-        self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=address.client_id, protocol=mqtt.MQTTv5
+        self._client = self._build()
+
+    def _build(self) -> mqtt.Client:
+        """A client that is not yet connected."""
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id=self._address.client_id, protocol=mqtt.MQTTv5
         )
         try:
-            if parts.scheme == "mqtts":
-                self._client.tls_set(ca_certs=str(address.ca_file) if address.ca_file else None)
+            if urlsplit(self._address.url).scheme == "mqtts":
+                client.tls_set(ca_certs=str(self._address.ca_file) if self._address.ca_file else None)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise PermanentError(f"MQTT certificate authority cannot be read: {error}") from error
-        self._set_password()
-        self._client.reconnect_delay_set(min_delay=1, max_delay=15)
-        self._client.on_pre_connect = self._on_pre_connect
-        self._client.on_connect = self._on_connect
-        self._client.on_subscribe = self._on_subscribe
-        self._client.on_connect_fail = self._on_connect_fail
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
+        self._set_password(client)
+        client.reconnect_delay_set(min_delay=1, max_delay=15)
+        client.on_pre_connect = self._on_pre_connect
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        return client
 
     def start(self) -> None:
         self._client.connect_async(self._host, self._port, keepalive=KEEPALIVE_S, clean_start=True)
         self._client.loop_start()
+
+    def _start_anew(self, broken: mqtt.Client) -> None:
+        """Paho sends what was not acknowledged again after every connection. A message that the broker
+        ends the connection for would never let another one through, so it goes with its client."""
+        fresh = self._build()
+        with self._lock:
+            if self._client is not broken:
+                return
+            self._client, self._synced_at = fresh, None
+        broken.disconnect()
+        broken.loop_stop()
+        self.start()
 
     def close(self) -> None:
         self._client.disconnect()
@@ -99,19 +130,37 @@ class MqttLink:
             return self._error or "waiting for what the broker retains"
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Retained, quality of service 1; returns when the broker has it. Raises ``TransientError``.
+        """Retained, quality of service 1; returns when the broker has it.
 
-        When the answer did not come in time the broker may still get it.
+        Raises ``TransientError`` (when the answer did not come in time, the broker may still get it) and
+        ``PermanentError`` when the broker refuses it.
         """
         if not self._client.is_connected():
             raise TransientError(self.error, retry_after=2.0)
-        sent = self._client.publish(topic, payload, qos=1, retain=True)
+        limit = self._packet_limit
+        if limit is not None and len(payload) + len(topic) + HEADER_BYTES > limit:
+            raise PermanentError(
+                f"{topic}: {len(payload)} bytes, but the MQTT broker lets at most {limit} pass; raise that"
+            )
+        client = self._client
+        sent = client.publish(topic, payload, qos=1, retain=True)
         try:
-            sent.wait_for_publish(PUBLISH_TIMEOUT_S)
+            sent.wait_for_publish(self._publish_timeout_s)
         except (ValueError, RuntimeError) as error:
             raise TransientError(f"cannot publish {topic}: {error}", retry_after=2.0) from error
         if not sent.is_published():
-            raise TransientError(f"the broker does not acknowledge {topic}", retry_after=2.0)
+            self._start_anew(client)
+            raise TransientError(
+                f"the broker does not acknowledge {topic} ({len(payload)} bytes); does it allow that size?",
+                retry_after=5.0,
+            )
+        with self._lock:
+            reason = self._refused.pop(sent.mid or 0, None)
+        if reason is not None:
+            raise PermanentError(
+                f"the MQTT broker refuses {topic}: {reason}; set its access list and size limit as "
+                "k3s/README.md says"
+            )
 
     def offer(self, topic: str, payload: bytes) -> bool:
         """``publish`` without waiting; says whether there is a connection to send it on."""
@@ -119,22 +168,22 @@ class MqttLink:
             return False
         return self._client.publish(topic, payload, qos=1, retain=True).rc == mqtt.MQTT_ERR_SUCCESS
 
-    def _set_password(self) -> None:
+    def _set_password(self, client: mqtt.Client) -> None:
         file = self._address.password_file
         try:
             password = file.read_text().strip() if file else None
         except (OSError, UnicodeDecodeError) as error:
             raise PermanentError(f"MQTT password cannot be read: {error}") from error
         if self._address.username:
-            self._client.username_pw_set(self._address.username, password)
+            client.username_pw_set(self._address.username, password)
 
     def _note(self, error: str, synced_at: float | None = None) -> None:
         with self._lock:
             self._error, self._synced_at = error, synced_at
 
-    def _on_pre_connect(self, _client: mqtt.Client, _userdata: Any) -> None:
+    def _on_pre_connect(self, client: mqtt.Client, _userdata: Any) -> None:
         try:
-            self._set_password()
+            self._set_password(client)
         except PermanentError as error:
             self._note(str(error))  # the old password may still do; else the broker's refusal tells
 
@@ -144,10 +193,14 @@ class MqttLink:
         _userdata: Any,
         _flags: mqtt.ConnectFlags,
         reason: ReasonCode,
-        _properties: Properties | None,
+        properties: Properties | None,
     ) -> None:
         if reason.is_failure:
             self._note(f"the MQTT broker refused the connection: {reason}")
+            return
+        self._packet_limit = getattr(properties, "MaximumPacketSize", None)
+        if not self._subscriptions:
+            self._note("", time.monotonic())
             return
         options = SubscribeOptions(qos=1, noLocal=True)
         client.subscribe([(topic, options) for topic in self._subscriptions])
@@ -185,3 +238,18 @@ class MqttLink:
 
     def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         self._receive(message.topic, bytes(message.payload), message.retain)
+
+    def _on_publish(
+        self,
+        _client: mqtt.Client,
+        _userdata: Any,
+        message_id: int,
+        reason: ReasonCode,
+        _properties: Properties,
+    ) -> None:
+        """Called before whoever waits for the message is woken."""
+        with self._lock:
+            self._refused.pop(message_id, None)
+            if reason.is_failure:
+                log.error("the MQTT broker refuses a message: %s", reason)
+                self._refused[message_id] = str(reason)

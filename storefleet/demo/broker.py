@@ -56,7 +56,7 @@ persistence true
 persistence_location {directory}/
 autosave_interval 10
 max_queued_messages 100000
-message_size_limit 524288
+max_packet_size 524288
 user {_current_user()}
 log_dest stderr
 """
