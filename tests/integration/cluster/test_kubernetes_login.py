@@ -136,14 +136,16 @@ def authority() -> Authority:
 
 
 @contextmanager
-def tls_api(authority: Authority, directory: Path) -> Iterator[Seen]:
+def tls_api(
+    authority: Authority, directory: Path, verify: ssl.VerifyMode = ssl.CERT_REQUIRED
+) -> Iterator[Seen]:
     """Lets in whoever has a certificate of ``authority``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate, key = authority.issue("server")
     files = write(directory / "server.pem", certificate), write(directory / "server.key", key)
     context.load_cert_chain(*files)
     context.load_verify_locations(cadata=authority.pem.decode())
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = verify
     with api(context) as seen:
         yield seen
 
@@ -389,6 +391,22 @@ def test_missing_plugin_is_named_with_the_hint_of_the_kubeconfig(tmp_path: Path)
     spec = {"apiVersion": EXEC_VERSION, "command": "no-such-plugin", "installHint": "Install gke-auth"}
     with pytest.raises(PermanentError, match="no-such-plugin: No such file or directory; Install gke-auth"):
         look(kubeconfig(tmp_path / "k", "http://127.0.0.1:1", {"exec": spec}))
+
+
+def test_service_account_of_the_pod_is_used_and_its_token_read_again(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "kubernetes.config.incluster_config"
+    monkeypatch.setattr(f"{place}.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(f"{place}.SERVICE_CERT_FILENAME", str(write(tmp_path / "ca.crt", authority.pem)))
+    with tls_api(authority, tmp_path, ssl.CERT_NONE) as seen:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(seen.port))
+        cluster = KubernetesCluster(in_cluster=True)
+        for token in ("first", "renewed"):
+            (tmp_path / "token").write_text(token)
+            assert cluster.observe(STORE).rollout_id is None
+    assert [token.removeprefix("bearer ") for token in seen.tokens] == ["first", "renewed"]
 
 
 def test_without_a_service_account_the_way_out_is_named() -> None:
