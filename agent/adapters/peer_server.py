@@ -9,6 +9,7 @@ A neighbour that asks while the model is still on its way from the centre is tol
 import hmac
 import logging
 import re
+import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -41,8 +42,8 @@ class PeerServer:
     """
 
     def __init__(self, host: str, port: int, token: str, find: Callable[[str], Offer]) -> None:
-        """``find`` looks an artifact up by digest; it may raise ``OSError``. Raises ``PermanentError`` for
-        an empty token, which would let everybody in."""
+        """``host``: empty for all addresses of the machine. ``find`` looks an artifact up by digest; it
+        may raise ``OSError``. Raises ``PermanentError`` for an empty token, which would let everybody in."""
         if not token:
             raise PermanentError("neighbours are served only with an artifact token")
         self._address = (host, port)
@@ -92,8 +93,15 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if not address[0] and socket.has_dualstack_ipv6():
+            self.address_family = socket.AF_INET6
         self._slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # IPv4 as well
+        super().server_bind()
 
     def process_request(self, request: object, client_address: object) -> None:
         if self._slots.acquire(blocking=False):

@@ -21,7 +21,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from contract.workload import Env, decode_health
+from agent.adapters import model_cache
+from agent.adapters.artifact_http import HttpArtifacts
+from agent.delivery import Delivery, Limits
+from agent.errors import TransientError
+from contract.workload import Env, decode_health, decode_manifest, decode_signed
 from controller import cli, cli_releases, cli_staging
 from controller.models import cli as cli_models
 
@@ -350,6 +354,54 @@ def test_damaged_model_on_disk_is_fetched_again_when_it_is_loaded(
     path.unlink()
     fleet.start_agent("node-1", 1)
     assert path.read_bytes() == good
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(mount)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount here: {done.stderr.strip()}")
+    yield mount
+    subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+def test_disk_that_fills_up_during_a_download_is_cleared_of_old_models(
+    fleet: Fleet, bundle: Callable[[int], bytes], small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [fleet.add_release(n, bundle(n)) for n in (1, 2, 3)]
+    manifests = [
+        decode_manifest(decode_signed((fleet.directory / f"manifest-{n}.json").read_bytes()).payload.encode())
+        for n in (1, 2, 3)
+    ]
+    monkeypatch.setattr(model_cache, "RESERVE_BYTES", -(10**12))  # Nothing is noticed before it is full.
+    cache = model_cache.ModelCache(small_disk)
+    token = (fleet.data / "artifact.token").read_text().strip()
+    delivery = Delivery(
+        cache,
+        HttpArtifacts.centre(fleet.link.url, token),
+        list,
+        limits=Limits(),
+        count=lambda centre, peer: None,
+        monotonic=time.monotonic,
+        pause=threading.Event().wait,
+    )
+    delivery.bring(manifests[0])
+    with pytest.raises(TransientError, match="is full; 1 other models were removed"):
+        delivery.bring(manifests[1])
+    delivery.bring(manifests[1])
+    cache.mark_good(manifests[1])
+    with pytest.raises(TransientError, match="is full; 0 other models were removed; free disk space there"):
+        delivery.bring(manifests[2])
+    assert cache.digests() == [models[1]["digest"]], "the last good one stays"
+    assert cache.holds(manifests[1])
+    sizes = sum(model["size_bytes"] for model in models)
+    assert fleet.link.bytes_down < sizes + 1_000_000, "and no byte was paid for twice"
 
 
 def test_rate_is_kept_and_a_killed_fetch_goes_on_where_it_was(

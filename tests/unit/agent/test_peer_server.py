@@ -122,6 +122,17 @@ def test_transfers_beyond_the_limit_are_told_to_come_again(
             connection.close()
 
 
+def test_all_addresses_of_the_machine_are_served() -> None:
+    server = PeerServer("", 0, "peer-token", lambda _: Offer())
+    server.start()
+    while server.port is None:
+        time.sleep(0.01)
+    hosts = ["127.0.0.1", "[::1]"] if socket.has_dualstack_ipv6() else ["127.0.0.1"]
+    for host in hosts:
+        assert httpx.get(f"http://{host}:{server.port}/", trust_env=False).status_code == 401
+    server.close()
+
+
 def test_server_without_a_token_is_refused() -> None:
     with pytest.raises(PermanentError, match="token"):
         PeerServer("127.0.0.1", 0, "", lambda _: Offer())
