@@ -82,7 +82,8 @@ def _watch(
             if show:
                 shown = sorted(last, key=lambda item: item["complete"])[:SHOWN]
                 bar = ProgressBar(total=100, completed=_summary(last)["percent"], width=40)
-                live.update(Group(_table(shown), bar, _total(last, release)), refresh=True)
+                total = Text("  ").append_text(_total(last, release))
+                live.update(Group(_table(shown), bar, total), refresh=True)
     return last
 
 
