@@ -12,8 +12,10 @@ from uuid import UUID
 
 from rich.console import Console
 
+from agent.adapters.file_lease import FileLeases
 from agent.adapters.health_file import write_health
 from agent.adapters.ids import new_event_id
+from agent.adapters.kubernetes_lease import KubernetesLeases
 from agent.adapters.memory import MemoryOutbox
 from agent.adapters.model_cache import ModelCache, read_manifest
 from agent.adapters.model_file import open_detector
@@ -27,10 +29,12 @@ from agent.adapters.outbox import SqliteOutbox
 from agent.adapters.reference_files import ReferenceFiles
 from agent.adapters.system import SystemProbe
 from agent.cli_delivery import Models, build_cache, build_delivery, insist, models_for
+from agent.domain.sharing import Terms
 from agent.errors import ModelError, PermanentError, TransientError
-from agent.ports import Detector
+from agent.ports import CameraLeases, Detector
 from agent.runtime import Parts, Runtime
 from agent.settings import FetchSettings, RunSettings, read_secret
+from agent.sharing import LeasedCameras, Sharing, Solo
 from agent.try_source import Parts as TrialParts
 from agent.try_source import Request, Trial
 from contract.topics import staging_topic
@@ -88,10 +92,35 @@ def _run(
             probe=SystemProbe(settings.data_dir),
             write_health=functools.partial(write_health, settings.health_file),
             staging=models.stager,
+            sharing=_sharing(settings),
         )
         return Runtime(parts).run(stop)
     finally:
         claim.close()
+
+
+def _sharing(settings: RunSettings) -> Sharing:
+    if not settings.camera_leases:
+        return Solo()
+    terms = Terms(
+        hold_s=settings.camera_lease_s * 2 / 3,
+        lease_s=settings.camera_lease_s,
+        renew_s=settings.camera_lease_s / 6,
+        settle_s=settings.camera_settle_s,
+    )
+    leases: CameraLeases
+    if settings.camera_leases == "kubernetes":
+        if settings.kubernetes_service_host is None:
+            raise PermanentError(
+                "cameras shall be shared through Kubernetes, but this is no pod: see camera_leases"
+            )
+        host = settings.kubernetes_service_host
+        host = f"[{host}]" if ":" in host else host
+        server = f"https://{host}:{settings.kubernetes_service_port}"
+        leases = KubernetesLeases(server, lease_s=terms.lease_s)
+    else:
+        leases = FileLeases(Path(settings.camera_leases))
+    return LeasedCameras(leases, settings.device, terms)
 
 
 def fetch(settings: FetchSettings) -> Path:

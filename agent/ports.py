@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from agent.domain.detection import Detection, FrameStats
 from agent.domain.reference_view import Drawing
+from agent.domain.sharing import Kind, Ledger, Record
 from contract.events import Event, EventBase
 from contract.messages import DeliveryTelemetry, EventAck
 from contract.workload import ModelManifest
@@ -132,6 +133,8 @@ class EventDraft:
     """Capture time of the frame that proved it."""
     data: Any
     """An instance of the data model of ``kind``."""
+    epoch: int | None = None
+    """Of the camera, where nodes share cameras."""
 
 
 class Outbox(Protocol):
@@ -264,3 +267,18 @@ class Staging(Protocol):
         """Digests of the models on this node."""
 
     def delivery(self) -> DeliveryTelemetry: ...
+
+
+class CameraLeases(Protocol):
+    """The records by which the nodes of a store share its cameras. Every call ends within a few seconds.
+
+    Both raise ``TransientError``, or ``PermanentError`` when someone has to act: a right is missing, say.
+    """
+
+    def read(self) -> Ledger:
+        """All records as they were between call and return: those of members no earlier than those of
+        cameras, so that who takes a camera up again and is seen to is also seen to be alive."""
+
+    def write(self, kind: Kind, record: Record) -> Record | None:
+        """Replace the record of ``record.version`` (empty: create it), durably for cameras; returns it with
+        its new version. None: somebody else changed it meanwhile, and nothing was written."""

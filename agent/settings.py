@@ -85,6 +85,17 @@ class RunSettings(ModelSettings):
     """What runs the model; ``auto`` takes the one its format is for."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads for inference; 0 lets the runtime choose."""
+    camera_leases: str = ""
+    """How nodes share the store's cameras: ``kubernetes``, a directory that all of them see, or nothing: this
+    node watches all."""
+    camera_lease_s: Annotated[float, Field(ge=1, le=600)] = 12.0
+    """A node that is silent for this long has lost its cameras. It renews six times as often, and stops by
+    itself when that has failed for two thirds of it."""
+    camera_settle_s: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    """How long a node must have been there before others hand cameras over that they watch."""
+    kubernetes_service_host: Annotated[str | None, Field(validation_alias="KUBERNETES_SERVICE_HOST")] = None
+    """Where the API server is; Kubernetes sets it in every pod."""
+    kubernetes_service_port: Annotated[int, Field(validation_alias="KUBERNETES_SERVICE_PORT")] = 443
 
 
 T = TypeVar("T", bound=BaseSettings)

@@ -47,6 +47,10 @@ class Env(StrEnum):
     PEERS_HOST = "STOREFLEET_PEERS_HOST"
     """Names or addresses of the store's other nodes, comma separated, ``host`` or ``host:port``."""
 
+    CAMERA_LEASES = "STOREFLEET_CAMERA_LEASES"
+    """How nodes of the store share its cameras: ``kubernetes`` for Leases in the pod's namespace, or a
+    directory that all of them see. Empty: every node watches all cameras, as is right where there is one."""
+
 
 PEER_PORT = 8471
 """Where agents serve artifacts to one another in a cluster."""
