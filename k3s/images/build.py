@@ -17,8 +17,9 @@ from k3s.images.buildah import CERTIFICATES, Buildah
 from k3s.images.dockerfile import inputs_of, read_stages
 from k3s.testbed.commands import run
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.packages import IMAGES, require
+from k3s.testbed.packages import IMAGES
 from k3s.testbed.progress import Progress
+from k3s.testbed.requirements import require
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TESTED = ("agent", "controller", "sim")

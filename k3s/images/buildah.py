@@ -75,10 +75,10 @@ class Buildah:
         self.run("commit", "--quiet", "--format", "docker", container, tag)
 
     def export(self, tag: str, archive: Path) -> None:
-        """Write an OCI archive that carries the image's name. Not compressed: it goes to the same machine."""
+        """Write an OCI archive that carries the image's name."""
         part = archive.with_suffix(".part")
         part.unlink(missing_ok=True)
-        self.run("push", "--quiet", "--disable-compression", tag, f"oci-archive:{part}:{tag}")
+        self.run("push", "--quiet", tag, f"oci-archive:{part}:{tag}")
         part.replace(archive)
 
     def clear(self, *, keep: Sequence[str] = ()) -> None:

@@ -21,7 +21,8 @@ from k3s.images.buildah import Buildah
 from k3s.images.container import Container, image_config
 from k3s.images.dockerfile import inputs_of, read_stages
 from k3s.images.measure import measure
-from k3s.testbed.packages import IMAGES, missing
+from k3s.testbed.packages import IMAGES
+from k3s.testbed.requirements import missing
 
 pytestmark = [
     pytest.mark.timeout(900),  # the first build takes minutes
