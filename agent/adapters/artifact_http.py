@@ -112,7 +112,7 @@ def resolve(hosts: str, port: int) -> list[str]:
         try:
             answers = socket.getaddrinfo(host, its_port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            _log.info("no neighbour by this name", extra={"name": host, "detail": str(error)})
+            _log.info("no neighbour by this name", extra={"neighbour": host, "detail": str(error)})
             continue
         for family, _, _, _, address in answers:
             text = f"[{address[0]}]" if family == socket.AF_INET6 else str(address[0])
