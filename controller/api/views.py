@@ -81,6 +81,7 @@ class ZoneView(View):
     event_id: UUID
     model_digest: str
     rollout_id: UUID | None
+    camera_epoch: int | None = None
 
 
 class ChangeView(View):
@@ -113,6 +114,7 @@ class EventView(View):
     rollout_id: UUID | None
     retracted_by: UUID | None
     data: dict[str, Any]
+    camera_epoch: int | None = None
 
 
 class AuditView(View):

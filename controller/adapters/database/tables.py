@@ -130,6 +130,7 @@ zones = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("model_digest", DIGEST, nullable=False),
     Column("rollout_id", Uuid),
+    Column("camera_epoch", BigInteger),
 )
 
 stock_history = Table(
@@ -168,6 +169,7 @@ events = Table(
     Column("model_version", String(128), nullable=False),
     Column("model_digest", DIGEST, nullable=False),
     Column("rollout_id", Uuid),
+    Column("camera_epoch", BigInteger),
     Column("retracted_by", Uuid),
     Column("data", JSON, nullable=False),
     UniqueConstraint("store", "device", "stream_id", "sequence"),
