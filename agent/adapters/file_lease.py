@@ -7,6 +7,7 @@ There is no lock: a process that is paused while it holds one would keep all oth
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from agent.domain.sharing import Kind, Ledger, Record
@@ -34,21 +35,15 @@ class FileLeases:
     def write(self, kind: Kind, record: Record) -> Record | None:
         version = int(record.version or "0") + 1
         path = self._path(kind, record.name, version)
-        part = self._directory / f".{kind}-{record.name}.{os.getpid()}"
         content = json.dumps({"holder": record.holder, "epoch": record.epoch}).encode()
         try:
-            part.unlink(missing_ok=True)
-            with part.open("xb") as file:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._directory, prefix=".part-") as file:
                 file.write(content)
                 file.flush()
                 if kind == "camera":  # A lost epoch would be given out again.
                     os.fsync(file.fileno())
-            try:
-                path.hardlink_to(part)
-            except FileExistsError:
-                return None
-            finally:
-                part.unlink()
+                path.hardlink_to(file.name)
             # A version may have been cleared away because there are newer ones; then ours never counted.
             if self._newest(kind).get(record.name) != version:
                 return None
@@ -56,6 +51,8 @@ class FileLeases:
                 self._sync()
             for old in (version - 3, version - 2):  # The last one may be being read just now.
                 self._path(kind, record.name, old).unlink(missing_ok=True)
+        except FileExistsError:
+            return None
         except OSError as error:
             raise TransientError(
                 f"cannot write camera leases in {self._directory}: {error.strerror}"

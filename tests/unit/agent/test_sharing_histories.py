@@ -137,21 +137,22 @@ class World:
 
 
 NODES = st.integers(0, 2)
+SLOW = st.sampled_from([0.0, 0.0, 0.1, 0.5, 2.0])
+ROUNDS = st.tuples(st.just("round"), NODES, st.sampled_from([0.0, 0.1, 0.4]))
 EVENTS = st.one_of(
-    st.tuples(st.just("step"), NODES, st.sampled_from([0.0, 0.1, 0.5, 2.0])),
-    st.tuples(st.just("step"), NODES, st.sampled_from([0.0, 0.1, 0.5, 2.0])),
-    st.tuples(st.just("round"), NODES, st.sampled_from([0.0, 0.1, 0.4])),
-    st.tuples(st.just("wait"), NODES, st.sampled_from([3.0, 7.9, 8.1, 12.5, 13.0])),
-    st.tuples(st.just("restart"), NODES, st.just(0.0)),
-    st.tuples(st.just("kill"), NODES, st.just(0.0)),
-    st.tuples(st.just("lossy"), NODES, st.just(0.0)),
+    st.tuples(st.just("step"), NODES, SLOW),
+    ROUNDS,
+    ROUNDS,
+    ROUNDS,
+    st.tuples(st.just("wait"), NODES, st.sampled_from([2.0, 3.0, 6.0, 7.5, 8.1, 12.5])),
+    st.tuples(st.sampled_from(["restart", "kill", "lossy", "wait"]), NODES, st.just(0.0)),
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    events=st.lists(EVENTS, min_size=10, max_size=120),
-    rates=st.lists(st.sampled_from([1.0, 1.2, 1.45]), min_size=2, max_size=3),
+    events=st.lists(EVENTS, min_size=20, max_size=100),
+    rates=st.lists(st.sampled_from([1.0, 1.45]), min_size=2, max_size=3),
 )
 def test_no_two_nodes_may_ever_report_one_camera(
     events: list[tuple[str, int, float]], rates: list[float]
@@ -168,8 +169,9 @@ def test_no_two_nodes_may_ever_report_one_camera(
 
 def play(world: World, kind: str, number: int, seconds: float) -> None:
     node = world.nodes[number]
-    world.now += seconds
-    world.check()
+    if kind != "round":
+        world.now += seconds
+        world.check()
     if kind == "restart":
         world.start(number)
     elif kind == "kill":
