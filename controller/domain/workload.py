@@ -228,6 +228,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
     common = {
         "image": release.image,
         "imagePullPolicy": "IfNotPresent",
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # so that a crash can be told in its own words
         "env": _env(release, site, rollout_id, settings),
         "envFrom": [{"secretRef": {"name": settings.camera_secret_name, "optional": True}}],
         "securityContext": {
