@@ -32,8 +32,11 @@ class BrokerFiles:
         return [_find("mosquitto"), "-c", str(self.config)]
 
 
-def write_broker_files(directory: Path, stores: Sequence[str], port: int) -> BrokerFiles:
-    """Write configuration, password file (hashed) and access list. Raises ``DemoError``."""
+def write_broker_files(
+    directory: Path, stores: Sequence[str], port: int, listen: str = "127.0.0.1"
+) -> BrokerFiles:
+    """Write configuration, password file (hashed) and access list. ``listen``: the address to listen on, which
+    for stores elsewhere is ``0.0.0.0``. Raises ``DemoError``."""
     directory.mkdir(parents=True, exist_ok=True)
     passwords = {user: secrets.token_urlsafe(24) for user in (CENTRE_USER, *stores)}
     password_file = directory / "passwords"
@@ -48,7 +51,7 @@ def write_broker_files(directory: Path, stores: Sequence[str], port: int) -> Bro
     config = directory / "mosquitto.conf"
     config.write_text(
         f"""\
-listener {port} 127.0.0.1
+listener {port} {listen}
 allow_anonymous false
 password_file {password_file}
 acl_file {acl_file}
