@@ -20,6 +20,8 @@ LOOK_AGAIN_S = 0.02
 SILENCE_EVERY_S = 0.5
 """How often the pipeline hears that a camera has nothing new."""
 IDLE_S = 0.25
+OPENING_S = 6.0
+"""A camera that is taken over from another node is not said to be silent before it could be opened."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,15 +124,15 @@ class Loop:
             self._pipeline.configure(config)
             extra = {"digest": config.digest, "cameras_changed": sorted(changed)}
             _log.info("configuration in force", extra=extra)
-        self._queue_up()
+        self._queue_up(OPENING_S if share is not None else 0.0)
 
-    def _queue_up(self) -> None:
+    def _queue_up(self, opening_s: float = 0.0) -> None:
         now = self._monotonic()
         ours = [camera for camera in self._config.cameras if self._share.has(camera.id)]
         for gone in self._turns.keys() - {camera.id for camera in ours}:
             del self._turns[gone]
         for camera in ours:
-            self._turns.setdefault(camera.id, _Turn(1.0 / camera.fps, now, now))
+            self._turns.setdefault(camera.id, _Turn(1.0 / camera.fps, now, now + opening_s))
 
 
 def opened(config: StoreConfig, share: Share) -> list[Camera]:
