@@ -12,8 +12,10 @@ from uuid import UUID
 
 from rich.console import Console
 
+from agent.adapters.file_lease import FileLeases
 from agent.adapters.health_file import write_health
 from agent.adapters.ids import new_event_id
+from agent.adapters.kubernetes_lease import KubernetesLeases
 from agent.adapters.memory import MemoryOutbox
 from agent.adapters.model_cache import ModelCache, read_manifest
 from agent.adapters.model_file import open_detector
@@ -26,12 +28,16 @@ from agent.adapters.opencv.threads import use_one_thread
 from agent.adapters.outbox import SqliteOutbox
 from agent.adapters.reference_files import ReferenceFiles
 from agent.adapters.system import SystemProbe
-from agent.errors import PermanentError, TransientError
-from agent.ports import Detector
+from agent.cli_delivery import Models, build_cache, build_delivery, insist, models_for
+from agent.domain.sharing import Terms
+from agent.errors import ModelError, PermanentError, TransientError
+from agent.ports import CameraLeases, Detector
 from agent.runtime import Parts, Runtime
 from agent.settings import FetchSettings, RunSettings, read_secret
+from agent.sharing import LeasedCameras, Sharing, Solo
 from agent.try_source import Parts as TrialParts
 from agent.try_source import Request, Trial
+from contract.topics import staging_topic
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +50,14 @@ def run(settings: RunSettings) -> int:
     split_mqtt_url(settings.mqtt_url)  # Better now than when the node has been taken over.
     password = read_secret(settings.mqtt_password_file, "MQTT password")
     use_one_thread()
-    cache = ModelCache(settings.data_dir)
+    cache = build_cache(settings)
+    with models_for(settings, cache, stop) as models:
+        return _run(settings, cache, models, password, stop)
 
+
+def _run(
+    settings: RunSettings, cache: ModelCache, models: Models, password: str | None, stop: threading.Event
+) -> int:
     def connect(session_id: UUID, *, will: tuple[str, bytes], subscriptions: list[str]) -> MqttBroker:
         address = MqttAddress(
             settings.mqtt_url,
@@ -54,9 +66,10 @@ def run(settings: RunSettings) -> int:
             password=password,
             ca_file=settings.mqtt_ca_file,
         )
-        return MqttBroker(address, will=Will(*will), subscriptions=subscriptions)
+        topic = staging_topic(settings.store)
+        return MqttBroker(address, will=Will(*will), subscriptions=subscriptions, retained=[topic])
 
-    load_model, model_works = _model_loader(settings, cache)
+    load_model, model_works = _model_loader(settings, cache, models)
     claim = NodeLock(settings.data_dir)
     try:
         parts = Parts(
@@ -78,10 +91,36 @@ def run(settings: RunSettings) -> int:
             claim=claim,
             probe=SystemProbe(settings.data_dir),
             write_health=functools.partial(write_health, settings.health_file),
+            staging=models.stager,
+            sharing=_sharing(settings),
         )
         return Runtime(parts).run(stop)
     finally:
         claim.close()
+
+
+def _sharing(settings: RunSettings) -> Sharing:
+    if not settings.camera_leases:
+        return Solo()
+    terms = Terms(
+        hold_s=settings.camera_lease_s * 2 / 3,
+        lease_s=settings.camera_lease_s,
+        renew_s=settings.camera_lease_s / 6,
+        settle_s=settings.camera_settle_s,
+    )
+    leases: CameraLeases
+    if settings.camera_leases == "kubernetes":
+        if settings.kubernetes_service_host is None:
+            raise PermanentError(
+                "cameras shall be shared through Kubernetes, but this is no pod: see camera_leases"
+            )
+        host = settings.kubernetes_service_host
+        host = f"[{host}]" if ":" in host else host
+        server = f"https://{host}:{settings.kubernetes_service_port}"
+        leases = KubernetesLeases(server, lease_s=terms.lease_s)
+    else:
+        leases = FileLeases(Path(settings.camera_leases))
+    return LeasedCameras(leases, settings.device, terms)
 
 
 def fetch(settings: FetchSettings) -> Path:
@@ -89,19 +128,11 @@ def fetch(settings: FetchSettings) -> Path:
     still did not work after ``fetch_timeout_s``."""
     manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
     token = read_secret(settings.artifact_token_file, "artifact token") or ""
-    cache = ModelCache(settings.data_dir)
-    end = time.monotonic() + settings.fetch_timeout_s
-    while True:
-        try:
-            cache.prune(manifest)
-            path = cache.fetch(manifest, settings.controller_url, token)
-        except TransientError as error:
-            if time.monotonic() + error.retry_after > end:
-                raise
-            _log.warning("model not fetched yet", extra={"detail": str(error)})
-            time.sleep(error.retry_after)
-        else:
-            return path
+    cache = build_cache(settings)
+    never = threading.Event()
+    delivery = build_delivery(settings, cache, settings.controller_url, token, never)
+    insist(delivery, manifest, settings.fetch_timeout_s, never)
+    return cache.path(manifest)
 
 
 def try_source(request: Request) -> None:
@@ -129,13 +160,20 @@ def agent_version() -> str:
 
 
 def _model_loader(
-    settings: RunSettings, cache: ModelCache
+    settings: RunSettings, cache: ModelCache, models: Models
 ) -> tuple[Callable[[], Detector], Callable[[], None]]:
     """How to load the wanted model, and what to do once it has run."""
 
     def load() -> Detector:
         manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
-        path = cache.verified(manifest)
+        try:
+            path = cache.hold(manifest)
+        except ModelError as error:
+            if models.bring is None:
+                raise
+            _log.warning("model on this node is unusable and fetched again", extra={"detail": str(error)})
+            models.bring(manifest)
+            path = cache.hold(manifest)
         return open_detector(
             path, settings.runtime, threads=settings.threads or None, version=manifest.version
         )

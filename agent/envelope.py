@@ -88,6 +88,7 @@ def _event(draft: EventDraft, origin: Origin, *, stream_id: UUID, sequence: int,
             "modelversion": origin.model_version,
             "modeldigest": origin.model_digest,
             "rolloutid": origin.rollout_id,
+            "cameraepoch": draft.epoch,
             "data": draft.data,
         }
     )

@@ -2,6 +2,7 @@
 
 AgentError
 ├── TransientError    may work when tried again, after ``retry_after`` seconds
+│   └── SourceBusy    a neighbour that fetches the model itself just now, or serves others
 └── PermanentError    will not work until someone changes something; the text says what
     ├── ModelError    a model file that cannot be used
     └── CameraError   a camera that cannot be used as configured
@@ -17,6 +18,10 @@ class TransientError(AgentError):
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds to wait before trying again."""
+
+
+class SourceBusy(TransientError):
+    """Soon this source will have the artifact, or time for us."""
 
 
 class PermanentError(AgentError):

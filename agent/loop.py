@@ -10,15 +10,18 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.domain.sharing import ALL_CAMERAS, Share
 from agent.pipeline import Pipeline
 from agent.sources import Sources
-from contract.store_config import StoreConfig
+from contract.store_config import Camera, StoreConfig
 
 LOOK_AGAIN_S = 0.02
 """When a due camera has no new frame yet, it is asked again after this time."""
 SILENCE_EVERY_S = 0.5
 """How often the pipeline hears that a camera has nothing new."""
 IDLE_S = 0.25
+OPENING_S = 6.0
+"""A camera that is taken over from another node is not said to be silent before it could be opened."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +37,8 @@ class _Turn:
 
 
 class Loop:
-    """Belongs to one thread, but for ``reconfigure`` and ``turned_at``."""
+    """Belongs to one thread, but for ``reconfigure``, ``reassign`` and ``turned_at``. ``sources`` and
+    ``pipeline`` have ``config`` and ``share`` already."""
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Loop:
         *,
         clock: Callable[[], float],
         monotonic: Callable[[], float],
+        share: Share = ALL_CAMERAS,
     ) -> None:
         self.turned_at = monotonic()
         """When the loop last came round, by the steady clock: the sign of life for the probes."""
@@ -52,9 +57,12 @@ class Loop:
         self._clock = clock
         self._monotonic = monotonic
         self._turns: dict[str, _Turn] = {}
+        self._config = config
+        self._share = share
         self._next_config: StoreConfig | None = None
+        self._next_share: Share | None = None
         self._config_lock = threading.Lock()
-        self._queue_up(config)
+        self._queue_up()
 
     def run(self, stop: threading.Event) -> None:
         """Turn until ``stop`` is set, then store the state. Raises ``PermanentError`` when the outbox is
@@ -69,6 +77,11 @@ class Loop:
         """Change to ``config`` before the next frame."""
         with self._config_lock:
             self._next_config = config
+
+    def reassign(self, share: Share) -> None:
+        """Watch the cameras of ``share`` from the next frame on."""
+        with self._config_lock:
+            self._next_share = share
 
     def turn(self) -> float:
         """Give every due camera its turn; returns the seconds until the next one is due."""
@@ -98,18 +111,30 @@ class Loop:
     def _take_config(self) -> None:
         with self._config_lock:
             config, self._next_config = self._next_config, None
-        if config is None:
+            share, self._next_share = self._next_share, None
+        if config is None and share is None:
             return
-        changed = self._sources.apply(config.cameras)
+        self._config, self._share = config or self._config, share or self._share
+        changed = self._sources.apply(opened(self._config, self._share))
         for camera in changed:
             self._turns.pop(camera, None)
-        self._pipeline.configure(config)
-        self._queue_up(config)
-        _log.info(
-            "configuration in force", extra={"digest": config.digest, "cameras_changed": sorted(changed)}
-        )
+        if share is not None:
+            self._pipeline.reassign(share)
+        if config is not None:
+            self._pipeline.configure(config)
+            extra = {"digest": config.digest, "cameras_changed": sorted(changed)}
+            _log.info("configuration in force", extra=extra)
+        self._queue_up(OPENING_S if share is not None else 0.0)
 
-    def _queue_up(self, config: StoreConfig) -> None:
+    def _queue_up(self, opening_s: float = 0.0) -> None:
         now = self._monotonic()
-        for camera in config.cameras:
-            self._turns.setdefault(camera.id, _Turn(1.0 / camera.fps, now, now))
+        ours = [camera for camera in self._config.cameras if self._share.has(camera.id)]
+        for gone in self._turns.keys() - {camera.id for camera in ours}:
+            del self._turns[gone]
+        for camera in ours:
+            self._turns.setdefault(camera.id, _Turn(1.0 / camera.fps, now, now + opening_s))
+
+
+def opened(config: StoreConfig, share: Share) -> list[Camera]:
+    """The cameras whose pictures are wanted."""
+    return [camera for camera in config.cameras if share.opens(camera.id)]

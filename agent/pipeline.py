@@ -20,11 +20,13 @@ from agent.domain import store_view, view_codec
 from agent.domain.camera_condition import CameraCondition
 from agent.domain.detection import Detection
 from agent.domain.facts import Fact
+from agent.domain.sharing import ALL_CAMERAS, Share
 from agent.domain.store_view import StoreView
 from agent.errors import TransientError
 from agent.meter import CameraMeter
 from agent.ports import Detector, EventDraft, Frame, Inspector, Outbox, ReferenceViews, SourceHealth
 from agent.references import References
+from agent.sharing import Solo, Tenure
 from contract.events import Event
 from contract.store_config import Camera, StoreConfig
 
@@ -32,6 +34,8 @@ SAVE_EVERY_S = 1.0
 """How often the state is stored when there are no events: the most that a kill -9 forgets."""
 
 MakeInspector = Callable[[Camera], Inspector]
+
+SOLO = Solo()
 
 _log = logging.getLogger(__name__)
 
@@ -55,18 +59,21 @@ class _Desk:
     camera: Camera
     inspector: Inspector
     report: CameraReport
+    epoch: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """What outlives a process: the view, and when each camera was last looked at."""
+    """What outlives a process: the view, when each camera was last looked at, and in which epoch."""
 
     view: bytes | None = None
     looked_at: dict[str, float] = field(default_factory=dict)
+    epochs: dict[str, int] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """A line of JSON, then the view as it is."""
-        return json.dumps({"looked_at": self.looked_at}).encode() + b"\n" + (self.view or b"")
+        header = {"looked_at": self.looked_at, "epochs": self.epochs}
+        return json.dumps(header).encode() + b"\n" + (self.view or b"")
 
     @classmethod
     def from_bytes(cls, state: bytes | None) -> "SavedState":
@@ -75,11 +82,13 @@ class SavedState:
             return cls()
         header, _, view = state.partition(b"\n")
         try:
-            looked_at = {str(camera): float(at) for camera, at in json.loads(header)["looked_at"].items()}
+            saved = json.loads(header)
+            looked_at = {str(camera): float(at) for camera, at in saved["looked_at"].items()}
+            epochs = {str(camera): int(epoch) for camera, epoch in saved.get("epochs", {}).items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             _log.warning("stored state is unreadable; all zones start unknown")
             return cls()
-        return cls(view or None, looked_at)
+        return cls(view or None, looked_at, epochs)
 
 
 class Pipeline:
@@ -87,6 +96,9 @@ class Pipeline:
     can do wrong is counted against its camera only.
 
     ``references`` keeps the reference views for the next process; without it they end with this object.
+    ``share`` says which cameras are ours and ``tenure`` whether they still are, at the moment of reporting;
+    what is seen of a camera that is not is thrown away. A camera that comes back in a new epoch was another
+    node's meanwhile: nothing is known of it any more.
     """
 
     def __init__(
@@ -99,6 +111,8 @@ class Pipeline:
         references: ReferenceViews | None = None,
         new_id: Callable[[], UUID],
         timer: Callable[[], float] = time.perf_counter,
+        share: Share = ALL_CAMERAS,
+        tenure: Tenure = SOLO,
     ) -> None:
         self.outbox_full = False
         """True while the disk refuses events."""
@@ -110,6 +124,9 @@ class Pipeline:
         self._timer = timer
         saved = SavedState.from_bytes(outbox.status().state)
         self._looked_at = dict(saved.looked_at)
+        self._epochs = dict(saved.epochs)
+        self._share = share
+        self._tenure = tenure
         self._view: StoreView = view_codec.load(saved.view, config)
         self._unsaved = False
         self._saved_at: float | None = None
@@ -119,7 +136,7 @@ class Pipeline:
 
     @property
     def reports(self) -> list[CameraReport]:
-        """One per configured camera."""
+        """One per configured camera that is ours."""
         return [desk.report for desk in self._desks.values()]
 
     @property
@@ -133,7 +150,7 @@ class Pipeline:
 
     def process(self, camera: str, frame: Frame, health: SourceHealth, now: float) -> list[Event]:
         """Look at a new frame; the events that it proved, already stored. Raises ``KeyError`` for a camera
-        that is not configured."""
+        that is not configured or not ours."""
         desk = self._desks[camera]
         started = self._timer()
         try:
@@ -181,6 +198,12 @@ class Pipeline:
         self._unsaved = True
         self._fit_desks()
 
+    def reassign(self, share: Share) -> None:
+        """Go on with other cameras."""
+        self._share = share
+        self._unsaved = True
+        self._fit_desks()
+
     def save(self, now: float) -> bool:
         """Store the state without events, and new reference views; False when the disk refuses."""
         kept = self._references.save()
@@ -195,9 +218,22 @@ class Pipeline:
         now: float,
     ) -> list[Event]:
         """Make ``view`` the present one, after its events (if any) are stored."""
+        with self._tenure.while_held(desk.camera.id, desk.epoch) as ours:
+            return self._store(desk, view, facts, condition, now) if ours else []
+
+    def _store(
+        self,
+        desk: _Desk,
+        view: StoreView,
+        facts: Sequence[Fact],
+        condition: CameraCondition | None,
+        now: float,
+    ) -> list[Event]:
         drafts = []
         for fact in facts:
-            draft = EventDraft(self._new_id(), fact.kind, desk.camera.id, fact.zone, fact.at, fact.data)
+            draft = EventDraft(
+                self._new_id(), fact.kind, desk.camera.id, fact.zone, fact.at, fact.data, desk.epoch
+            )
             view = store_view.remember(view, desk.camera.id, fact, draft.id)
             drafts.append(draft)
         events: list[Event] = []
@@ -222,7 +258,7 @@ class Pipeline:
         self._saved_at = now
         try:
             events = self._outbox.append(
-                drafts, SavedState(view_codec.dump(view), self._looked_at).to_bytes()
+                drafts, SavedState(view_codec.dump(view), self._looked_at, self._epochs).to_bytes()
             )
         except TransientError as error:
             if not self.outbox_full:
@@ -245,17 +281,32 @@ class Pipeline:
         self._references.fit(self._config)
         desks = {}
         for camera in self._config.cameras:
+            if not self._share.has(camera.id):
+                continue
+            epoch = self._share.epoch(camera.id)
             desk = self._desks.get(camera.id)
+            if epoch != self._epochs.get(camera.id):
+                self._begin_anew(camera.id, epoch)
+                desk = None
             if desk is None:
                 condition = self._view.cameras[camera.id].condition.condition
                 meter = CameraMeter(self._looked_at.get(camera.id))
                 report = CameraReport(camera.id, meter, condition)
-                desk = _Desk(camera, self._new_inspector(camera), report)
+                desk = _Desk(camera, self._new_inspector(camera), report, epoch)
             elif desk.camera != camera:
                 desk = replace(desk, camera=camera, inspector=self._new_inspector(camera))
             desks[camera.id] = desk
         self._desks = desks
-        self._looked_at = {camera: at for camera, at in self._looked_at.items() if camera in desks}
+        configured = {camera.id for camera in self._config.cameras}
+        self._looked_at = {camera: at for camera, at in self._looked_at.items() if camera in configured}
+        self._epochs = {camera: epoch for camera, epoch in self._epochs.items() if camera in configured}
+
+    def _begin_anew(self, camera: str, epoch: int | None) -> None:
+        self._view = store_view.begin_anew(self._config, self._view, camera)
+        self._looked_at.pop(camera, None)
+        self._epochs.pop(camera, None)
+        if epoch is not None:
+            self._epochs[camera] = epoch
 
     def _new_inspector(self, camera: Camera) -> Inspector:
         """One that knows the view on which the camera's zones were drawn, if that has been kept."""

@@ -3,8 +3,10 @@
 Times are seconds since the Unix epoch (``float``) as given by the agent's clock.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -13,8 +15,10 @@ import numpy.typing as npt
 
 from agent.domain.detection import Detection, FrameStats
 from agent.domain.reference_view import Drawing
+from agent.domain.sharing import Kind, Ledger, Record
 from contract.events import Event, EventBase
-from contract.messages import EventAck
+from contract.messages import DeliveryTelemetry, EventAck
+from contract.workload import ModelManifest
 
 Image = npt.NDArray[np.uint8]
 """Height x width x 3, BGR, 8 bits."""
@@ -129,6 +133,8 @@ class EventDraft:
     """Capture time of the frame that proved it."""
     data: Any
     """An instance of the data model of ``kind``."""
+    epoch: int | None = None
+    """Of the camera, where nodes share cameras."""
 
 
 class Outbox(Protocol):
@@ -186,3 +192,93 @@ class Incoming:
     detail: str = ""
     topic: str = ""
     payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactStream:
+    """Bytes of an artifact from ``start`` on. Taking the next chunk may raise what ``open`` raises."""
+
+    start: int
+    chunks: Iterator[bytes]
+
+
+class ArtifactSource(Protocol):
+    """The centre, or another node of the store."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self, digest: str, offset: int) -> AbstractContextManager[ArtifactStream]:
+        """The artifact from byte ``offset`` on, or from the start if the source cannot skip. Nothing of
+        it is proven. Raises ``SourceBusy``, ``TransientError``, ``ModelError`` when the source does not have
+        it, ``PermanentError`` when it refuses us."""
+
+
+class Part(Protocol):
+    """An artifact on its way to the disk."""
+
+    @property
+    def size(self) -> int: ...
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises ``TransientError`` when the disk refuses."""
+
+    def restart(self) -> None:
+        """Forget what came so far."""
+
+
+class ArtifactCache(Protocol):
+    """Models on the node's disk, by digest."""
+
+    def holds(self, manifest: ModelManifest) -> bool:
+        """Whether the artifact is here, after reading all of it. A damaged one is removed."""
+
+    def make_room(self, manifest: ModelManifest, keep: Collection[str], *, within_limit: bool) -> None:
+        """Remove models used long ago, as far as the artifact needs it; never one that is in use, the last
+        good one, or of the digests ``keep``. Raises ``TransientError`` when that is not enough: for the
+        disk, and with ``within_limit`` also for the cache's own limit."""
+
+    def receive(self, manifest: ModelManifest, *, resumable: bool) -> AbstractContextManager[Part | None]:
+        """Where to write the artifact; nobody else writes it meanwhile. None: somebody did while we waited.
+        When the block ends well, what was written is checked and adopted: raises ``ModelError`` if it is
+        not the artifact. ``resumable``: what came before a break stays for the next time."""
+
+    def digests(self) -> list[str]:
+        """Whole models, those used last first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What this node can give its neighbours of one artifact."""
+
+    path: Path | None = None
+    """The checked artifact, if it is here."""
+    under_way: bool = False
+    """It is being fetched from the centre just now."""
+
+
+class Staging(Protocol):
+    """Fetches models ahead of time, in the background."""
+
+    def obey(self, order: bytes) -> None:
+        """Take a ``StagingOrder`` as it came from the broker. Returns at once; a bad one is logged."""
+
+    def cached(self) -> list[str]:
+        """Digests of the models on this node."""
+
+    def delivery(self) -> DeliveryTelemetry: ...
+
+
+class CameraLeases(Protocol):
+    """The records by which the nodes of a store share its cameras. Every call ends within a few seconds.
+
+    Both raise ``TransientError``, or ``PermanentError`` when someone has to act: a right is missing, say.
+    """
+
+    def read(self) -> Ledger:
+        """All records as they were between call and return: those of members no earlier than those of
+        cameras, so that who takes a camera up again and is seen to is also seen to be alive."""
+
+    def write(self, kind: Kind, record: Record) -> Record | None:
+        """Replace the record of ``record.version`` (empty: create it), durably for cameras; returns it with
+        its new version. None: somebody else changed it meanwhile, and nothing was written."""

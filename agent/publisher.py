@@ -25,7 +25,7 @@ from contract.messages import (
     decode_ack,
     decode_state,
 )
-from contract.topics import DeviceTopics
+from contract.topics import DeviceTopics, staging_topic
 
 WINDOW = 500
 """Events on their way to the centre that it has not yet committed."""
@@ -66,7 +66,9 @@ class Publisher:
         monotonic: Callable[[], float],
         telemetry_s: float,
         window: int = WINDOW,
+        on_staging: Callable[[bytes], None] | None = None,
     ) -> None:
+        """``on_staging`` gets each staging order of the store; it must return at once."""
         self._broker = broker
         self._outbox = outbox
         self._topics = topics
@@ -75,6 +77,8 @@ class Publisher:
         self._monotonic = monotonic
         self._telemetry_s = telemetry_s
         self._window = window
+        self._on_staging = on_staging
+        self._staging = staging_topic(topics.store)
         self._born: DeviceState | None = None
         self._statuses: dict[str, CameraStatusMessage] = {}
         self._retained: set[str] = set()
@@ -147,6 +151,8 @@ class Publisher:
             self._on_ack(incoming.payload)
         elif incoming.topic == self._topics.state:
             self._on_foreign_state(incoming.payload)
+        elif incoming.topic == self._staging and self._on_staging is not None:
+            self._on_staging(incoming.payload)
 
     def _on_ack(self, payload: bytes) -> None:
         try:

@@ -6,12 +6,13 @@ failed agent stays up and says why, takes no lock, and so leaves the node to the
 See ``agent.handover`` for the order of things when a node changes hands.
 """
 
+import functools
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -24,17 +25,18 @@ from agent.envelope import Origin
 from agent.errors import PermanentError, TransientError
 from agent.handover import Claim, leave
 from agent.health import HealthKeeper
-from agent.loop import Loop
+from agent.loop import Loop, opened
 from agent.pipeline import MakeInspector, Pipeline
-from agent.ports import Broker, Detector, Outbox, ReferenceViews
+from agent.ports import Broker, Detector, Outbox, ReferenceViews, Staging
 from agent.publisher import Publisher
+from agent.sharing import Sharing, Solo
 from agent.sources import OpenSource, Sources
 from agent.telemetry import DeviceReporter, Probe
 from contract.errors import Problem
 from contract.messages import DeviceState
 from contract.store_config import StoreConfig
-from contract.topics import DeviceTopics
-from contract.workload import AgentHealth, Phase
+from contract.topics import DeviceTopics, staging_topic
+from contract.workload import HEALTH_STALE_S, AgentHealth, Phase
 
 CHORES_EVERY_S = 1.0
 """How often the configuration file is looked at and the health file written."""
@@ -81,6 +83,10 @@ class Parts:
     probe: Probe
     write_health: Callable[[AgentHealth], None]
     """Raises ``TransientError``."""
+    staging: Staging | None = None
+    """None: this agent cannot fetch models."""
+    sharing: Sharing = field(default_factory=Solo)
+    """Which of the store's cameras are this node's."""
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
@@ -145,7 +151,7 @@ class Runtime:
             if stop.wait(CHORES_EVERY_S):
                 return None
         self._watching.set()
-        self._sources.apply(config.cameras)
+        self._sources.apply(opened(config, self._parts.sharing.foresee(_names(config))))
         _warm_up(detector, {camera.frame_size for camera in config.cameras})
         self._await_pictures(stop)
         return detector, config
@@ -168,7 +174,8 @@ class Runtime:
         if outbox is None:
             return
         config = self._watch.config or config
-        self._sources.apply(config.cameras)
+        share = parts.sharing.begin(_names(config))
+        self._sources.apply(opened(config, share))
         pipeline = Pipeline(
             config,
             detector,
@@ -176,13 +183,17 @@ class Runtime:
             make_inspector=parts.make_inspector,
             references=parts.references,
             new_id=parts.new_id,
+            share=share,
+            tenure=parts.sharing,
         )
         self._pipeline = pipeline
         self._loop = loop = Loop(
-            config, pipeline, self._sources, clock=parts.clock, monotonic=parts.monotonic
+            config, pipeline, self._sources, clock=parts.clock, monotonic=parts.monotonic, share=share
         )
         if self._watch.config is not None and self._watch.config is not config:
-            loop.reconfigure(self._watch.config)  # It may have changed before the loop was there to be told.
+            # It may have changed before the loop was there to be told.
+            parts.sharing.configure(_names(self._watch.config))
+            loop.reconfigure(self._watch.config)
         broker, publisher = self._publisher(pipeline, outbox, origin)
         self._enter("active", outbox.damage)
         parts.model_works()
@@ -190,6 +201,8 @@ class Runtime:
         self._loop = None  # It no longer turns, and need not.
         if self._crash is None:
             self._enter("draining")
+            if not parts.claim.successor_waits():
+                parts.sharing.resign()
             leave(
                 parts.claim,
                 publisher,
@@ -218,12 +231,13 @@ class Runtime:
             probe=parts.probe,
             clock=parts.clock,
             note=outbox.damage,
+            staging=parts.staging,
         )
         topics = DeviceTopics(parts.store, parts.device)
         broker = parts.connect(
             session_id,
             will=(topics.state, _death(reporter.birth())),
-            subscriptions=[topics.acks, topics.state],
+            subscriptions=[topics.acks, topics.state, staging_topic(parts.store)],
         )
         publisher = Publisher(
             broker,
@@ -233,29 +247,44 @@ class Runtime:
             clock=parts.clock,
             monotonic=parts.monotonic,
             telemetry_s=parts.telemetry_s,
+            on_staging=parts.staging.obey if parts.staging else None,
         )
         return broker, publisher
 
     def _work(self, loop: Loop, publisher: Publisher, stop: threading.Event) -> None:
-        """The inference loop in this thread, the publisher in one of its own, until ``stop`` or a crash."""
+        """The inference loop in this thread, the publisher and the sharing of cameras in threads of their
+        own, until ``stop`` or a crash."""
+        over = threading.Event()
 
-        def publish() -> None:
-            try:
-                publisher.run(publishing_over)
-            except Exception as error:  # noqa: BLE001 - reported in health and log
-                self._crashed(error)
-                stop.set()
+        def beside(work: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                try:
+                    work()
+                except Exception as error:  # noqa: BLE001 - reported in health and log
+                    self._crashed(error)
+                    stop.set()
 
-        publishing_over = threading.Event()
-        publishing = threading.Thread(target=publish, name="publisher")
-        publishing.start()
+            return run
+
+        def turns() -> bool:
+            return self._parts.monotonic() - loop.turned_at < HEALTH_STALE_S
+
+        share = functools.partial(self._parts.sharing.run, over, loop.reassign, turns)
+        publish = functools.partial(publisher.run, over)
+        threads = [
+            threading.Thread(target=beside(publish), name="publisher"),
+            threading.Thread(target=beside(share), name="sharing"),
+        ]
+        for thread in threads:
+            thread.start()
         try:
             loop.run(stop)
         except Exception as error:  # noqa: BLE001 - reported in health and log
             self._crashed(error)
         finally:
-            publishing_over.set()
-            publishing.join()
+            over.set()
+            for thread in threads:
+                thread.join()
 
     def _open_outbox(self, origin: Origin, stop: threading.Event) -> DurableOutbox | None:
         while True:
@@ -273,6 +302,7 @@ class Runtime:
                 changed = self._watching.is_set() and self._watch.poll()
                 loop, config = self._loop, self._watch.config
                 if changed and loop is not None and config is not None:
+                    self._parts.sharing.configure(_names(config))
                     loop.reconfigure(config)
         except Exception as error:  # noqa: BLE001 - reported in health and log
             self._crashed(error)
@@ -316,6 +346,10 @@ def _warm_up(detector: Detector, sizes: Iterable[tuple[int, int]]) -> None:
     for width, height in sizes:
         for _ in range(WARM_UP_RUNS):
             detector.detect(np.zeros((height, width, 3), np.uint8))
+
+
+def _names(config: StoreConfig) -> list[str]:
+    return [camera.id for camera in config.cameras]
 
 
 def _misfit(detector: Detector, config: StoreConfig) -> list[Problem]:

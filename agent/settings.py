@@ -1,4 +1,5 @@
-"""The agent's settings: environment variables with the prefix ``STOREFLEET_`` (``contract.workload.Env``).
+"""The agent's settings: environment variables with the prefix ``STOREFLEET_``; those that the centre sets
+are in ``contract.workload.Env``.
 
 Secrets are never settings themselves, only the paths of the files that hold them, so no ``repr``, log
 line or process list can show one.
@@ -16,6 +17,7 @@ from contract.base import describe
 from contract.names import Name
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Bytes = Annotated[int, Field(ge=0, le=2**50)]
 
 
 class ModelSettings(BaseSettings):
@@ -29,6 +31,15 @@ class ModelSettings(BaseSettings):
     """The signed manifest of the model to run."""
     trusted_keys_file: Path
     """PEM public keys that may sign manifests."""
+    fetch_rate: Bytes = 0
+    """Bytes a second at most from the centre; 0: as fast as it goes."""
+    cache_max_bytes: Bytes = 512 * 1024**2
+    """How large the model cache may grow before models used long ago are evicted; 0: as large as the disk."""
+    peers_host: str = ""
+    """The store's other nodes, asked for models before the centre: names or addresses, comma separated, each
+    perhaps with ``:port``. A name may stand for many, as that of a headless Service does."""
+    peer_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Where to serve cached models to them; 0: not at all."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -56,6 +67,12 @@ class RunSettings(ModelSettings):
     """CA of the broker's certificate; default: the system's."""
     config_file: Path
     """The store configuration, watched for changes."""
+    controller_url: str | None = None
+    """Base URL of the controller's API, to fetch models ahead of time and those found damaged."""
+    artifact_token_file: Path | None = None
+    """Holds the bearer token for downloads; neighbours are let in by what is derived from it."""
+    stage_spread_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    """Nodes with neighbours begin to fetch a staged model within this time, each at its own moment."""
     health_file: Path
     """Where the probes find this process's health."""
     rollout_id: UUID | None = None
@@ -68,6 +85,17 @@ class RunSettings(ModelSettings):
     """What runs the model; ``auto`` takes the one its format is for."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads for inference; 0 lets the runtime choose."""
+    camera_leases: str = ""
+    """How nodes share the store's cameras: ``kubernetes``, a directory that all of them see, or nothing: this
+    node watches all."""
+    camera_lease_s: Annotated[float, Field(ge=1, le=600)] = 12.0
+    """A node that is silent for this long has lost its cameras. It renews six times as often, and stops by
+    itself when that has failed for two thirds of it."""
+    camera_settle_s: Annotated[float, Field(ge=0, le=3600)] = 20.0
+    """How long a node must have been there before others hand cameras over that they watch."""
+    kubernetes_service_host: Annotated[str | None, Field(validation_alias="KUBERNETES_SERVICE_HOST")] = None
+    """Where the API server is; Kubernetes sets it in every pod."""
+    kubernetes_service_port: Annotated[int, Field(validation_alias="KUBERNETES_SERVICE_PORT")] = 443
 
 
 T = TypeVar("T", bound=BaseSettings)

@@ -8,7 +8,7 @@ from uuid import UUID
 from agent.config_watch import ConfigWatch
 from agent.envelope import Origin, utc
 from agent.pipeline import CameraReport, Pipeline
-from agent.ports import Outbox, SourceHealth
+from agent.ports import Outbox, SourceHealth, Staging
 from agent.sources import Sources
 from contract.messages import (
     CameraStatusMessage,
@@ -46,6 +46,7 @@ class DeviceReporter:
     probe: Probe
     clock: Callable[[], float]
     note: str = ""
+    staging: Staging | None = None
 
     def camera_ids(self) -> tuple[str, ...]:
         """Of the configured cameras, as the birth lists them."""
@@ -84,6 +85,8 @@ class DeviceReporter:
                 full=self.pipeline.outbox_full,
             ),
             cameras=tuple(self._camera(report, now) for report in self.pipeline.reports),
+            cached_models=tuple(self.staging.cached()) if self.staging else None,
+            delivery=self.staging.delivery() if self.staging else None,
         )
 
     def camera_statuses(self) -> list[CameraStatusMessage]:

@@ -38,8 +38,13 @@ T = TypeVar("T")
 
 def decode(adapter: TypeAdapter[T], payload: bytes) -> T:
     """Parse ``payload`` (UTF-8 JSON, at most ``MAX_MESSAGE_BYTES``). Raises ``MessageError``."""
-    if len(payload) > MAX_MESSAGE_BYTES:
-        raise MessageError(f"{len(payload)} bytes; a message has at most {MAX_MESSAGE_BYTES}")
+    return decode_within(adapter, payload, MAX_MESSAGE_BYTES)
+
+
+def decode_within(adapter: TypeAdapter[T], payload: bytes, limit: int) -> T:
+    """``decode`` for the few messages that may be of another size."""
+    if len(payload) > limit:
+        raise MessageError(f"{len(payload)} bytes; a message has at most {limit}")
     try:
         return adapter.validate_json(payload)
     except ValidationError as error:

@@ -94,6 +94,9 @@ class EventBase(Message):
     modelversion: Annotated[str, Field(max_length=128)]
     modeldigest: Digest
     rolloutid: UUID | None = None
+    cameraepoch: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    """Rises whenever another node of the store takes the camera over; absent where nodes share none. Of two
+    nodes that tell of one camera, the one with the higher epoch is right."""
 
     @property
     def store(self) -> str:

@@ -7,9 +7,15 @@ from pydantic import Field, TypeAdapter
 
 from contract.base import Message, UtcTime, decode
 from contract.names import CameraStatus, Digest, Name, Sku
+from contract.signing import Signed
 
 CONFIDENCE_BINS = 10
 """Bins of the confidence histogram over [0, 1)."""
+
+MAX_CACHED_MODELS = 64
+"""Digests that a heartbeat lists, those used last first."""
+MAX_STAGED_MODELS = 4
+"""Models that a store holds ready beside the one it runs."""
 
 NonNegative = Annotated[float, Field(ge=0)]
 Total = Annotated[int, Field(ge=0)]
@@ -75,6 +81,21 @@ class OutboxTelemetry(Message):
     """True while the disk refuses writes; stock is then not reported, and says so here."""
 
 
+class DeliveryTelemetry(Message):
+    """How model artifacts come to the node; counts go on from process to process."""
+
+    centre_bytes: Total = 0
+    """Artifact bytes fetched from the centre so far: what models cost the store's link."""
+    peer_bytes: Total = 0
+    """Artifact bytes fetched from other nodes of the store so far."""
+    fetching: Digest | None = None
+    """The staged model that is on its way just now."""
+    fetched_bytes: Total = 0
+    """How much of ``fetching`` is on disk."""
+    problem: str = ""
+    """Why a staged model could not be fetched; it is tried again."""
+
+
 class Telemetry(Message):
     """Heartbeat; its arrival is what keeps a device ``online``."""
 
@@ -90,6 +111,9 @@ class Telemetry(Message):
     device: DeviceTelemetry
     outbox: OutboxTelemetry
     cameras: tuple[CameraTelemetry, ...] = ()
+    cached_models: Annotated[tuple[Digest, ...], Field(max_length=MAX_CACHED_MODELS)] | None = None
+    """Artifacts that lie whole and checked on the node's disk; absent: the agent does not say."""
+    delivery: DeliveryTelemetry | None = None
 
 
 class CameraStatusMessage(Message):
@@ -115,10 +139,18 @@ class EventAck(Message):
     begin_stream: bool = False
 
 
+class StagingOrder(Message):
+    """Centre → store, retained: models to fetch ahead of time. Replaces the order before it."""
+
+    models: Annotated[tuple[Signed, ...], Field(max_length=MAX_STAGED_MODELS)] = ()
+    """Signed ``ModelManifest``s, the most urgent first. Each is believed for its own signature."""
+
+
 STATE_ADAPTER = TypeAdapter(DeviceState)
 TELEMETRY_ADAPTER = TypeAdapter(Telemetry)
 CAMERA_STATUS_ADAPTER = TypeAdapter(CameraStatusMessage)
 ACK_ADAPTER = TypeAdapter(EventAck)
+STAGING_ADAPTER = TypeAdapter(StagingOrder)
 
 
 def decode_state(payload: bytes) -> DeviceState:
@@ -135,3 +167,7 @@ def decode_camera_status(payload: bytes) -> CameraStatusMessage:
 
 def decode_ack(payload: bytes) -> EventAck:
     return decode(ACK_ADAPTER, payload)
+
+
+def decode_staging(payload: bytes) -> StagingOrder:
+    return decode(STAGING_ADAPTER, payload)

@@ -14,11 +14,12 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
+from contract.deployment import DESIRED_ADAPTER, REPORTED_ADAPTER, ReportedState
 from contract.events import EVENT_ADAPTER, EVENT_CLASSES
-from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
+from contract.messages import CameraStatusMessage, DeviceState, EventAck, StagingOrder, Telemetry
 from contract.signing import Signed
 from contract.store_config import StoreConfig
-from contract.topics import PREFIX
+from contract.topics import DEPLOYER, PREFIX, STAGING
 from contract.workload import AgentHealth, ModelManifest
 
 DIRECTORY = Path(__file__).parent / "schemas"
@@ -31,9 +32,12 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     "telemetry": TypeAdapter(Telemetry),
     "camera_status": TypeAdapter(CameraStatusMessage),
     "event_ack": TypeAdapter(EventAck),
+    "staging_order": TypeAdapter(StagingOrder),
     "store_config": TypeAdapter(StoreConfig),
     "model_manifest": TypeAdapter(ModelManifest),
     "signed": TypeAdapter(Signed),
+    "desired_state": DESIRED_ADAPTER,
+    "reported_state": REPORTED_ADAPTER,
     "agent_health": TypeAdapter(AgentHealth),
 }
 
@@ -49,6 +53,8 @@ class _Channel:
     qos: int
     retain: bool
     summary: str
+    of_store: bool = False
+    """Of a whole store, not of a device."""
 
 
 _CHANNELS = (
@@ -60,6 +66,19 @@ _CHANNELS = (
         "How a camera is doing.",
     ),
     _Channel("acks", "acks", (EventAck,), "send", 1, False, "What the centre has committed."),
+    _Channel(
+        STAGING, STAGING, (StagingOrder,), "send", 1, True,
+        "Models that the devices of a store shall fetch ahead of time.", of_store=True,
+    ),
+    _Channel(
+        "desired", f"{DEPLOYER}/desired", (Signed,), "send", 1, True,
+        "What a store shall run. The signed text is the base64 of a zlib-compressed DesiredState.",
+        of_store=True,
+    ),
+    _Channel(
+        "reported", f"{DEPLOYER}/reported", (ReportedState,), "receive", 1, True,
+        "What a store's deployer has done and sees.", of_store=True,
+    ),
 )  # fmt: skip
 
 _PARAMETERS = {
@@ -113,7 +132,8 @@ def _asyncapi() -> dict[str, Any]:
 
 
 def _channel(channel: _Channel) -> dict[str, Any]:
-    address = f"{PREFIX}/{{store}}/{{device}}/{channel.address}"
+    place = "{store}" if channel.of_store else "{store}/{device}"
+    address = f"{PREFIX}/{place}/{channel.address}"
     return {
         "address": address,
         "summary": channel.summary,

@@ -16,6 +16,9 @@ from contract.names import is_name
 
 PREFIX = "storefleet/v1"
 
+STAGING = "staging"
+"""Last part of the one topic of a whole store: ``storefleet/v1/{store}/staging``, see ``staging_topic``."""
+
 
 class Channel(StrEnum):
     """The last part of a topic: what kind of message it carries."""
@@ -31,6 +34,10 @@ class Channel(StrEnum):
     has the camera. Device → centre."""
     ACKS = "acks"
     """``EventAck``: what is committed in the central database. Centre → device."""
+    DESIRED = "desired"
+    """Retained ``Signed`` of a ``DesiredState``, under ``deployer/``. Centre → store's deployer."""
+    REPORTED = "reported"
+    """Retained ``ReportedState``, under ``deployer/``. Store's deployer → centre."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,57 @@ FLEET_SUBSCRIPTIONS: tuple[str, ...] = (
 """What the centre subscribes to."""
 
 
+def staging_topic(store: str) -> str:
+    """Retained ``StagingOrder``: models that every device of the store shall fetch ahead of time.
+    Centre → store. Raises ``TopicError`` for a name that cannot be a topic level."""
+    if not is_name(store):
+        raise TopicError(f"{store!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
+    return f"{PREFIX}/{store}/{STAGING}"
+
+
+STAGING_SUBSCRIPTION = f"{PREFIX}/+/{STAGING}"
+"""What the centre subscribes to, to see which orders the broker keeps."""
+
+
+def parse_staging_topic(topic: str) -> str:
+    """The store of a ``staging_topic``. Raises ``TopicError`` for any other topic."""
+    levels = topic.split("/")
+    if len(levels) != 4 or "/".join(levels[:2]) != PREFIX or levels[3] != STAGING or not is_name(levels[2]):
+        raise TopicError(f"{topic[:120]!r} is not the staging topic of a store")
+    return levels[2]
+
+
+DEPLOYER = "deployer"
+"""Level under which a store's deployer talks to the centre, in the place of a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployerTopics:
+    """Topics of one store's deployer. The name must satisfy ``is_name``, else ``TopicError``."""
+
+    store: str
+
+    def __post_init__(self) -> None:
+        if not is_name(self.store):
+            raise TopicError(f"{self.store!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
+
+    @property
+    def desired(self) -> str:
+        return f"{PREFIX}/{self.store}/{DEPLOYER}/{Channel.DESIRED}"
+
+    @property
+    def reported(self) -> str:
+        return f"{PREFIX}/{self.store}/{DEPLOYER}/{Channel.REPORTED}"
+
+
+DEPLOYER_SUBSCRIPTIONS: tuple[str, ...] = (
+    f"{PREFIX}/+/{DEPLOYER}/{Channel.DESIRED}",
+    f"{PREFIX}/+/{DEPLOYER}/{Channel.REPORTED}",
+)
+"""What the centre subscribes to for stores with a deployer: what they report, and what it told them
+itself, which it need not remember otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedTopic:
     store: str
@@ -100,5 +158,7 @@ def parse(topic: str) -> ParsedTopic:
         case ["cameras", camera, Channel.CAMERA_STATUS] if is_name(camera):
             return ParsedTopic(store, device, Channel.CAMERA_STATUS, camera)
         case [Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.ACKS as channel]:
+            return ParsedTopic(store, device, Channel(channel))
+        case [Channel.DESIRED | Channel.REPORTED as channel] if device == DEPLOYER:
             return ParsedTopic(store, device, Channel(channel))
     raise TopicError(f"{topic[:120]!r} names no known channel")

@@ -38,6 +38,24 @@ class Env(StrEnum):
     HEALTH_FILE = "STOREFLEET_HEALTH_FILE"
     """Where this pod's agent writes ``AgentHealth`` for the probes; not shared between pods."""
     ROLLOUT_ID = "STOREFLEET_ROLLOUT_ID"
+    FETCH_RATE = "STOREFLEET_FETCH_RATE"
+    """Bytes a second at most from the centre; 0: as fast as it goes."""
+    CACHE_MAX_BYTES = "STOREFLEET_CACHE_MAX_BYTES"
+    """How large the node's model cache may grow; 0: as large as the disk."""
+    PEER_PORT = "STOREFLEET_PEER_PORT"
+    """Where the agent serves its cached models to the store's other nodes; 0: not at all."""
+    PEERS_HOST = "STOREFLEET_PEERS_HOST"
+    """Names or addresses of the store's other nodes, comma separated, ``host`` or ``host:port``."""
+
+    CAMERA_LEASES = "STOREFLEET_CAMERA_LEASES"
+    """How nodes of the store share its cameras: ``kubernetes`` for Leases in the pod's namespace, or a
+    directory that all of them see. Empty: every node watches all cameras, as is right where there is one."""
+
+
+PEER_PORT = 8471
+"""Where agents serve artifacts to one another in a cluster."""
+PEERS_SERVICE = "storefleet-agent-peers"
+"""The headless Service that resolves to the store's agents."""
 
 
 class ModelManifest(Message):

@@ -1,5 +1,6 @@
 """``storefleet controller …``: runs the centre. Reads the settings and builds the adapters."""
 
+import functools
 import json
 import logging
 import random
@@ -10,19 +11,23 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from contract.signing import load_public_keys
+from contract.topics import DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION
 from controller import cli_queries
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.local.cluster import LocalCluster
 from controller.adapters.mqtt import MqttFleetBus
+from controller.adapters.mqtt_cluster import Deployers, MqttCluster
+from controller.adapters.mqtt_link import LinkAddress, MqttLink
 from controller.adapters.token_file import ensure_token
-from controller.api import artifacts, fleet, health, inventory, journal, releases
+from controller.api import artifacts, fleet, health, inventory, journal, releases, stagings
 from controller.api.app import create_app
 from controller.api.guard import Guard
 from controller.cluster import Cluster
@@ -37,6 +42,10 @@ from controller.models.store import ModelStore
 from controller.ports import BusStatus
 from controller.reconciler import Reconciler, Tempo
 from controller.settings import ControllerSettings
+from controller.staging import StagingSender
+
+if TYPE_CHECKING:
+    from controller.adapters.kubernetes_login import ExecLogins
 
 log = logging.getLogger("controller")
 
@@ -139,16 +148,35 @@ def serve(settings: ControllerSettings) -> int:
     )
     ingest = Ingest(database, bus, utc_now)
     key = SigningKey.load_or_create(settings.data_dir / "keys")
+    deployers = Deployers(key.sign, lambda: load_public_keys(key.trusted_pem), utc_now)
+    staging = StagingSender(database, lambda: link)
+
+    def receive(topic: str, payload: bytes, retained: bool) -> None:
+        if not staging.receive(topic, payload, retained):
+            deployers.receive(topic, payload, retained)
+
+    link = MqttLink(
+        LinkAddress(
+            settings.mqtt_url,
+            f"{settings.mqtt_client_id}-deployers",
+            settings.mqtt_username,
+            settings.mqtt_password_file,
+            settings.mqtt_ca_file,
+        ),
+        (*DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION),
+        receive,
+    )
+    deployers.connect(link)
     reconciler = Reconciler(
         database,
-        _clusters(settings),
+        _clusters(settings, deployers),
         WorkloadSettings(settings.agent_facing_mqtt_url, settings.agent_facing_url),
         lambda: key.trusted_pem,
         utc_now,
         random.random,
         Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
     )
-    workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler}
+    workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler, "staging": staging}
     server = uvicorn.Server(
         uvicorn.Config(
             _application(settings, database, guard, key, ingest.status),
@@ -169,11 +197,13 @@ def serve(settings: ControllerSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)  # uvicorn replaces these while it serves, and raises the signal again
     crew.start("start-up", _StartUp(database, bus, crew, workers))
+    link.start()
     try:
         server.run()
     finally:
         stuck = crew.join(STOP_TIMEOUT_S)
         bus.close()
+        link.close()
         database.close()
     if stuck:
         log.error("did not stop within %g s: %s", STOP_TIMEOUT_S, ", ".join(stuck))
@@ -194,6 +224,7 @@ def _application(
         inventory.build_router(database, guard, utc_now, settings.epcis_authority),
         journal.build_router(database, guard, utc_now),
         releases.build_router(database, guard, utc_now, uuid.uuid4),
+        stagings.build_router(database, guard, utc_now),
         artifacts.build_router(registry, guard),
     ]
     return create_app(
@@ -229,8 +260,14 @@ class _StartUp:
             return
 
 
-def _clusters(settings: ControllerSettings) -> Callable[[Store], Cluster]:
+def _clusters(settings: ControllerSettings, deployers: Deployers) -> Callable[[Store], Cluster]:
     """How to reach a store, as its registration says. Raises ``PermanentError`` for what it cannot mean."""
+
+    @functools.cache
+    def exec_logins() -> "ExecLogins":
+        from controller.adapters.kubernetes_login import ExecLogins
+
+        return ExecLogins()
 
     def local(store: Store) -> Cluster:
         where = store.cluster
@@ -250,9 +287,17 @@ def _clusters(settings: ControllerSettings) -> Callable[[Store], Cluster]:
             namespace=str(store.cluster.get("namespace") or "storefleet"),
             kubeconfig=Path(file).expanduser() if file else None,
             context=store.cluster.get("context"),
+            logins=exec_logins(),
         )
 
-    kinds: dict[str, Callable[[Store], Cluster]] = {"local": local, "kubernetes": kubernetes}
+    def deployer(store: Store) -> Cluster:
+        return MqttCluster(deployers, namespace=str(store.cluster.get("namespace") or "storefleet"))
+
+    kinds: dict[str, Callable[[Store], Cluster]] = {
+        "local": local,
+        "kubernetes": kubernetes,
+        "deployer": deployer,
+    }
 
     def cluster_of(store: Store) -> Cluster:
         kind = str(store.cluster.get("kind"))

@@ -277,19 +277,23 @@ def stores_add(
     name: Annotated[str, typer.Argument(help="a-z, 0-9 and '-'.")],
     config: Annotated[Path | None, typer.Option(help="Store configuration (YAML).")] = None,
     label: Annotated[list[str] | None, typer.Option(help="KEY=VALUE, repeatable.")] = None,
-    cluster: Annotated[str, typer.Option(help="local or kubernetes.")] = "local",
+    cluster: Annotated[str, typer.Option(help="local, kubernetes or deployer.")] = "local",
     kubeconfig: Annotated[str | None, typer.Option(help="Kubeconfig file at the controller.")] = None,
     context: Annotated[str | None, typer.Option(help="Context in the kubeconfig.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace in the store's cluster.")] = None,
+    share_cameras: Annotated[
+        bool, typer.Option("--share-cameras", help="Several camera nodes: each camera is watched by one.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Register a store. Example: storefleet stores add berlin-01 --config berlin-01.yaml"""
     with asking() as client:
         where = {"kind": cluster, "kubeconfig": kubeconfig, "context": context, "namespace": namespace}
+        shared = {"share_cameras": True} if share_cameras else {}
         body: dict[str, Any] = {
             "name": name,
             "labels": _labels(label or []),
-            "cluster": {key: value for key, value in where.items() if value is not None},
+            "cluster": {key: value for key, value in where.items() if value is not None} | shared,
         }
         if config is not None:
             body["config"] = _read(config)

@@ -230,8 +230,13 @@ class _Batch:
                     cameras[key] = fleet.apply_camera_telemetry(cameras.get(key), *place, figures, at)
         return cameras
 
-    def _forget_cameras(self, before: dict[DeviceKey, Device], items: Iterable[Decoded]) -> None:
-        """Cameras that are no longer configured, when a heartbeat tells of a new configuration."""
+    def _forget_cameras(self, before: dict[DeviceKey, Device], items: Sequence[Decoded]) -> None:
+        """Cameras not configured any more, when a heartbeat tells of a new configuration, and those that
+        another device has taken over, when a birth lists the ones that are left."""
+        lists = {(i.store, i.device): i.body for i in items if isinstance(i.body, DeviceState | Telemetry)}
+        for device, said in lists.items():
+            if isinstance(said, DeviceState) and said.status == "online":
+                self._db.fleet.keep_cameras(device, said.cameras)
         for item in items:
             if not isinstance(item.body, Telemetry) or not item.body.cameras:
                 continue

@@ -24,6 +24,7 @@ from controller.domain.model import Model
 from controller.domain.page import Page, PageRequest
 from controller.domain.records import Deployment, ReleaseRecord
 from controller.domain.sequence import Gap, Stream, StreamKey
+from controller.domain.staging import Staging
 from controller.domain.stock import StockChange, ZoneStock
 
 DeviceKey = tuple[str, str]
@@ -193,6 +194,17 @@ class DeploymentRepository(Protocol):
         """In a writing transaction nobody else changes it until the end."""
 
 
+class StagingRepository(Protocol):
+    def put(self, wanted: Sequence[Staging], *, keep: int) -> None:
+        """Add or renew these; of each store's stagings only the newest ``keep`` stay."""
+
+    def page(self, release: str | None, store: str | None, request: PageRequest) -> Page[Staging]:
+        """By store and release, of all or of one of each."""
+
+    def revision(self) -> object:
+        """Equal to an earlier one only when nothing was put meanwhile."""
+
+
 class AuditRepository(Protocol):
     def add(self, entry: AuditEntry) -> None: ...
 
@@ -225,6 +237,8 @@ class Repositories(Protocol):
     def releases(self) -> ReleaseRepository: ...
     @property
     def deployments(self) -> DeploymentRepository: ...
+    @property
+    def stagings(self) -> StagingRepository: ...
     @property
     def audit(self) -> AuditRepository: ...
 

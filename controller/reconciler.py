@@ -171,7 +171,8 @@ class Reconciler:
         try:
             cluster, workload = self._prepare(deployment)
             observed = cluster.observe(deployment.store)
-            decision = self._decide(desired, replace(observed, degraded=degraded), attempts)
+            known = tuple(dict.fromkeys((*degraded, *observed.degraded)))
+            decision = self._decide(desired, replace(observed, degraded=known), attempts)
             if decision.action in (Action.APPLY, Action.REPAIR_DRIFT):
                 degraded = cluster.apply(workload).degraded
                 applied_at = self._clock()

@@ -7,6 +7,7 @@ release changes none of them.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from contract.errors import ConfigError, ContractError
@@ -14,6 +15,7 @@ from contract.signing import Signed
 from contract.store_config import load_store_config
 from contract.workload import decode_manifest
 from controller.domain.deployment import State
+from controller.domain.fleet import Store
 from controller.domain.journal import AuditEntry
 from controller.domain.model import Model
 from controller.domain.page import MAX_LIMIT, PageRequest
@@ -171,7 +173,16 @@ def workload_of(
         raise ConflictError(f"store {deployment.store} or its configuration is gone; deploy again")
     namespace = str(store.cluster.get("namespace") or fleet.namespace)
     site = StoreSite(store.name, config.yaml, trusted_pem)
-    return build_workload(release, site, str(deployment.rollout_id), replace(fleet, namespace=namespace))
+    peers = store.cluster.get("kind") != "local"
+    settings = replace(fleet, namespace=namespace, peers=peers, camera_leases=_camera_leases(store))
+    return build_workload(release, site, str(deployment.rollout_id), settings)
+
+
+def _camera_leases(store: Store) -> Literal["", "kubernetes", "local"]:
+    """Nodes on one machine share whenever there are several; of a cluster its registration says so."""
+    if store.cluster.get("kind") == "local":
+        return "local" if len(store.cluster.get("nodes") or ()) > 1 else ""
+    return "kubernetes" if store.cluster.get("share_cameras") else ""
 
 
 def _check(repositories: Repositories, name: str, release: Release) -> tuple[str, str] | tuple[None, str]:

@@ -1,10 +1,12 @@
 """Settings of the controller and of the commands that talk to it. Only the command line reads them."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract.names import NAME_PATTERN
 
 
 class ControllerSettings(BaseSettings):
@@ -74,6 +76,43 @@ class ControllerSettings(BaseSettings):
     @property
     def agent_facing_url(self) -> str:
         return self.public_url or f"http://{self.api_host}:{self.api_port}"
+
+
+class DeployerSettings(BaseSettings):
+    """``storefleet deployer``, in the store: environment variables ``STOREFLEET_DEPLOYER_…``."""
+
+    model_config = SettingsConfigDict(env_prefix="STOREFLEET_DEPLOYER_", extra="ignore")
+
+    store: Annotated[str, Field(pattern=NAME_PATTERN)]
+    """The store whose state is taken in; no other's is."""
+    mqtt_url: str
+    """``mqtt://host:port`` or ``mqtts://host:port``, without credentials."""
+    mqtt_username: str = ""
+    """The store's user at the broker; default: the store's name."""
+    mqtt_password_file: Path | None = None
+    mqtt_ca_file: Path | None = None
+    trusted_keys_file: Path
+    """PEM public keys of the centre: nothing is applied that none of them signed. Read again when a state
+    comes in."""
+    data_dir: Path = Path("/var/lib/storefleet-deployer")
+    """Keeps the newest state and its generation across restarts; must outlive the pod."""
+    namespace: str = "storefleet"
+    cluster: Literal["in-cluster", "kubeconfig", "local"] = "in-cluster"
+    """``in-cluster``: with the pod's service account. ``local``: processes on this machine."""
+    kubeconfig: Path | None = None
+    """For ``kubeconfig``; default: the user's file."""
+    context: str | None = None
+    local_run_dir: Path | None = None
+    """For ``local``; default: ``clusters`` in ``data_dir``."""
+    local_secrets: Path | None = None
+    """For ``local``: holds what Secrets hold in a cluster; default: ``secrets`` in ``data_dir``."""
+    alive_file: Path | None = None
+    """Touched while the program turns, for a liveness probe."""
+    report_s: float = Field(default=10.0, ge=1, le=600)
+    """How often at least the centre is told how things are."""
+    resync_s: float = Field(default=30.0, ge=1, le=3600)
+    """How often the workload is looked at for changes made in the store."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
 class ClientSettings(BaseSettings):

@@ -14,7 +14,7 @@ from controller.domain.journal import AuditEntry
 from controller.errors import InvalidError, NotFoundError
 from controller.ports import Repositories, Transactions
 
-CLUSTER_KINDS = ("local", "kubernetes")
+CLUSTER_KINDS = ("local", "kubernetes", "deployer")
 
 
 def register_store(

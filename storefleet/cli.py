@@ -29,6 +29,8 @@ PROVIDERS = (
         ("controller", "status", "fleet", "stores", "stock", "events", "audit", "dead-letters"),
     ),
     Provider("controller.cli_releases", "controller", ("release", "deploy", "deployments")),
+    Provider("controller.cli_staging", "controller", ("stage", "stagings")),
+    Provider("controller.cli_deployer", "controller", ("deployer",)),
     Provider("controller.models.cli", "controller", ("models",)),
     Provider("camera_sims.cli", "sim", ("sim",)),
     Provider("k3s.testbed.cli", "controller", ("testbed",)),

@@ -13,7 +13,7 @@ import logging
 import queue
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,21 @@ class MqttBroker:
     Raises ``PermanentError`` for an unusable address or CA file, nothing for a broker that is down.
     """
 
-    def __init__(self, address: MqttAddress, *, will: Will, subscriptions: Sequence[str]) -> None:
+    def __init__(
+        self,
+        address: MqttAddress,
+        *,
+        will: Will,
+        subscriptions: Sequence[str],
+        retained: Collection[str] = (),
+    ) -> None:
+        """``retained``: the subscriptions of which the broker shall also send what it keeps."""
         host, port, tls = split_mqtt_url(address.url)
         self._where = f"{host}:{port}"
-        # Nothing retained (we know our own past better) and no echo of what we publish ourselves.
-        options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        self._subscriptions = [(topic, options) for topic in subscriptions]
+        # Nothing retained of our own (we know our past better) and no echo of what we publish ourselves.
+        news = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        kept = SubscribeOptions(qos=1, noLocal=True)
+        self._subscriptions = [(topic, kept if topic in retained else news) for topic in subscriptions]
         self._incoming: queue.SimpleQueue[Incoming] = queue.SimpleQueue()
         self._connected = threading.Event()
         self._gone = threading.Event()

@@ -115,6 +115,12 @@ def fit(config: StoreConfig, view: StoreView) -> StoreView:
     return StoreView(cameras)
 
 
+def begin_anew(config: StoreConfig, view: StoreView, camera: str) -> StoreView:
+    """Nothing is known of ``camera`` any more: another node watched it meanwhile."""
+    others = {name: known for name, known in view.cameras.items() if name != camera}
+    return fit(config, StoreView(others))
+
+
 def on_frame(
     config: StoreConfig,
     view: StoreView,

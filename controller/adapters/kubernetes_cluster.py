@@ -1,7 +1,8 @@
 """The ``Cluster`` port for a store's Kubernetes: one server-side-applied DaemonSet and its ConfigMap.
 
-The only module that talks to the Kubernetes API. A connection lives as long as one call of the port:
-an idle store holds none. Answers are used as plain JSON; what they mean is decided in ``domain``.
+The only module that talks to the Kubernetes API; ``kubernetes_login`` says as whom. A connection lives
+as long as one call of the port: an idle store holds none. Answers are used as plain JSON; what they mean
+is decided in ``domain``.
 
 Server-side apply (field manager ``storefleet``, forced) takes back fields that others changed and
 leaves alone what others added: https://kubernetes.io/docs/reference/using-api/server-side-apply/
@@ -11,16 +12,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import urllib3.exceptions
 import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import ConfigException, new_client_from_config
+from kubernetes.config import ConfigException, load_incluster_config, new_client_from_config_dict
 
+from controller.adapters.kubernetes_login import ExecLogins, login
 from controller.cluster import Applied
 from controller.domain.deployment import Observed
 from controller.domain.drift import drift_of
@@ -52,6 +55,10 @@ class KubernetesCluster:
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 15.0
     """Of each call to the API."""
+    in_cluster: bool = False
+    """With the service account of this pod, instead of a kubeconfig."""
+    logins: ExecLogins = field(default_factory=ExecLogins)
+    """Shared by all stores, so that exec plug-ins are not asked for every call."""
 
     def apply(self, workload: Workload) -> Applied:
         if workload.namespace != self.namespace:
@@ -148,14 +155,31 @@ class KubernetesCluster:
 
     @contextmanager
     def _connected(self) -> Iterator["_Api"]:
+        with TemporaryDirectory(prefix="storefleet-") as directory:
+            connection = self._client(Path(directory))
+            try:
+                yield _Api(connection, (self.connect_timeout_s, self.read_timeout_s))
+            except _DeniedError:
+                self.logins.forget(str(connection.configuration.host))
+                raise
+            finally:
+                connection.close()  # type: ignore[no-untyped-call]
+
+    def _client(self, directory: Path) -> client.ApiClient:
         configuration = client.Configuration()
         configuration.retries = False
+        if self.in_cluster:
+            try:
+                load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            except (ConfigException, OSError, ValueError) as error:
+                raise PermanentError(
+                    f"no service account here: {_short(error)}; run in a pod that has one, or with a file"
+                ) from error
+            return client.ApiClient(configuration)
         try:
-            connection = new_client_from_config(  # type: ignore[no-untyped-call]
-                config_file=str(self.kubeconfig) if self.kubeconfig else None,
-                context=self.context,
-                persist_config=False,
-                client_configuration=configuration,
+            found = login(self.kubeconfig, self.context, self.logins, directory)
+            created: client.ApiClient = new_client_from_config_dict(  # type: ignore[no-untyped-call]
+                found, persist_config=False, client_configuration=configuration
             )
         except (ConfigException, yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
             file = self.kubeconfig or "(default)"
@@ -163,10 +187,11 @@ class KubernetesCluster:
             raise PermanentError(
                 f"kubeconfig {file}: {_short(error)}; check the file and its context {context}"
             ) from error
-        try:
-            yield _Api(connection, (self.connect_timeout_s, self.read_timeout_s))
-        finally:
-            connection.close()
+        return created
+
+
+class _DeniedError(PermanentError):
+    """401: the credentials are not, or no longer, good."""
 
 
 class _MissingError(PermanentError):
@@ -193,11 +218,6 @@ class _Api:
             found = json.loads(answer.data)
         except ApiException as error:
             raise _translated(what, error) from error
-        except urllib3.exceptions.SSLError as error:
-            text = f"cannot {what}: TLS: {_short(error)}"
-            if "CERTIFICATE" not in text.upper():
-                raise TransientError(text, retry_after=5.0) from error
-            raise PermanentError(f"{text}; check the certificates in the kubeconfig") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise TransientError(f"cannot {what}: {_short(error)}", retry_after=5.0) from error
         except ValueError as error:
@@ -232,11 +252,13 @@ class _Api:
 def _translated(what: str, error: ApiException) -> TransientError | PermanentError:
     """The server's own words with what to do about them."""
     status, words = int(error.status or 0), _words(error)
+    if status == 0:  # the library's way to say that TLS failed
+        return _tls_trouble(what, words)
     text = f"cannot {what}: {words} (HTTP {status})"
     if status == 404:
         return _MissingError(text)
     if status == 401:
-        return PermanentError(f"{text}; the credentials of the kubeconfig are wrong or have expired")
+        return _DeniedError(f"{text}; the credentials of the kubeconfig are wrong or have expired")
     if status == 403 and "being terminated" in words:
         return TransientError(text, retry_after=5.0)
     if status == 403 and "quota" not in words:
@@ -245,10 +267,17 @@ def _translated(what: str, error: ApiException) -> TransientError | PermanentErr
         return PermanentError(f"{text}; raise the namespace's quota")
     if status == 415:
         return PermanentError(f"{text}; Kubernetes 1.18 or later is needed")
-    if status in (408, 409, 429) or status >= 500 or status == 0:
+    if status in (408, 409, 429) or status >= 500:
         after = str((error.headers or {}).get("Retry-After", ""))
         return TransientError(text, retry_after=float(after) if after.isdigit() else 2.0)
     return PermanentError(text)
+
+
+def _tls_trouble(what: str, words: str) -> TransientError | PermanentError:
+    text = f"cannot {what}: TLS: {words.removeprefix('SSLError ')}"
+    if "CERTIFICATE" not in text.upper():
+        return TransientError(text, retry_after=5.0)
+    return PermanentError(f"{text}; check the certificates in the kubeconfig")
 
 
 def _words(error: ApiException) -> str:

@@ -128,5 +128,7 @@ def _device_view(device: Device, cameras: Iterable[Camera], now: datetime) -> De
         outbox_pending=device.outbox_pending,
         outbox_full=device.outbox_full,
         telemetry=dict(device.telemetry) if device.telemetry is not None else None,
+        cached_models=list(device.cached_models) if device.cached_models is not None else None,
+        delivery=dict(device.delivery) if device.delivery is not None else None,
         cameras=[CameraView.model_validate(camera) for camera in cameras],
     )

@@ -50,6 +50,10 @@ class DeviceView(View):
     outbox_pending: int
     outbox_full: bool
     telemetry: dict[str, Any] | None
+    cached_models: list[str] | None
+    """Digests of the models on its disk; null when its agent does not say."""
+    delivery: dict[str, Any] | None
+    """Bytes of models from the centre and from neighbours, and what is on its way."""
     cameras: list[CameraView]
 
 
@@ -77,6 +81,7 @@ class ZoneView(View):
     event_id: UUID
     model_digest: str
     rollout_id: UUID | None
+    camera_epoch: int | None = None
 
 
 class ChangeView(View):
@@ -109,6 +114,7 @@ class EventView(View):
     rollout_id: UUID | None
     retracted_by: UUID | None
     data: dict[str, Any]
+    camera_epoch: int | None = None
 
 
 class AuditView(View):

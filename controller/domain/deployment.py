@@ -74,6 +74,9 @@ class Observed:
     """What differs from the last applied fields."""
     degraded: tuple[str, ...] = ()
     """What this cluster cannot do."""
+    trouble: "Unreachable | None" = None
+    """Why this is not known for certain, of a store that can be told what to run though it does not
+    answer, or refuses: it then finds what it was told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,8 @@ def decide(
     if observed.rollout_id != desired.rollout_id:
         reason = f"applying {desired.release} over rollout {observed.rollout_id}"
         return Decision(Action.APPLY, State.PROGRESSING, reason, POLL_S)
+    if observed.trouble is not None:
+        return _unreachable(observed.trouble, attempts, jitter)
     if observed.drift:
         pause = backoff(attempts.repairs, jitter)
         reason = "repairing changes made in the store: " + _listed(observed.drift)

@@ -30,6 +30,8 @@ class StoredEvent:
     retracted_by: UUID | None
     """The event that proved this one wrong."""
     data: Mapping[str, Any]
+    camera_epoch: int | None = None
+    """Rises whenever another device takes the camera over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,10 @@ class Device:
     """Since when heartbeats tell of events that are not in the database."""
     telemetry: Mapping[str, Any] | None = None
     """CPU, memory, disk and temperature of the newest heartbeat."""
+    cached_models: tuple[str, ...] | None = None
+    """Digests of the models that lie checked on its disk; None: its agent does not say."""
+    delivery: Mapping[str, Any] | None = None
+    """How models come to it: bytes from the centre and from neighbours, and what is on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,10 @@ def apply_telemetry(device: Device, telemetry: Telemetry, now: datetime) -> Devi
         outbox_pending=outbox.pending,
         outbox_full=outbox.full,
         telemetry=telemetry.device.model_dump(mode="json", exclude_none=True),
+        cached_models=telemetry.cached_models,
+        delivery=telemetry.delivery.model_dump(mode="json", exclude_none=True)
+        if telemetry.delivery
+        else None,
     )
 
 

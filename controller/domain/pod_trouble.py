@@ -3,7 +3,7 @@
 Works on plain Kubernetes objects (Pod and Event as JSON), so it is the same for whatever fetched them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from controller.domain.workload import CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Ma
 _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a healthy start."""
+_NOT_READY = "Readiness probe failed: "
+MAX_WORDS = 400
+"""Of a crashed container: the end of its log may be 2 KB."""
 
 NO_NODE = (
     f"no node is marked as a camera node; mark one with: kubectl label node NAME {CAMERA_NODE_LABEL}=true"
@@ -42,7 +45,9 @@ def summarize(
         for on_node in nodes.values()
     )
     images = sorted({c["image"] for pod in alive for c in pod["spec"].get("containers", ())})
-    problems = [problem for pod in alive for problem in _troubles(pod)]
+    events = tuple(events)
+    unready = _readiness_words(events)
+    problems = [problem for pod in alive for problem in _troubles(pod, unready)]
     problems += _from_events(events, alive, owner)
     return PodSummary(updated, tuple(images), tuple(dict.fromkeys(problems)))
 
@@ -51,7 +56,8 @@ def is_ready(pod: Manifest) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in _conditions(pod))
 
 
-def _troubles(pod: Manifest) -> Iterator[str]:
+def _troubles(pod: Manifest, unready: Mapping[str, str]) -> Iterator[str]:
+    """``unready``: what the readiness probe of a pod said, by the pod's uid."""
     if is_ready(pod):
         return
     where = f"node {_node(pod)}"
@@ -69,24 +75,43 @@ def _troubles(pod: Manifest) -> Iterator[str]:
             yield f"{where}: {words}"
     running = [c for c in status.get("containerStatuses") or () if "running" in (c.get("state") or {})]
     if running and not said:
-        yield f"{where}: the agent runs but is not ready; see its log and storefleet fleet"
+        told = unready.get(str(pod["metadata"].get("uid")))
+        yield f"{where}: the agent runs but is not ready: {told or 'see its log and storefleet fleet'}"
 
 
 def _container_trouble(container: dict[str, Any]) -> Iterator[str]:
-    waiting = (container.get("state") or {}).get("waiting")
+    state = container.get("state") or {}
+    waiting = state.get("waiting")
     if not waiting or waiting.get("reason") in _QUIET:
+        crash = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+        if crash.get("exitCode") and not container.get("ready"):
+            yield f"container {container['name']} crashed {_crash(container, crash)}"
         return
     reason, message = waiting.get("reason", "waiting"), waiting.get("message", "")
     if reason in _PULL:
         yield f"image {container.get('image')} cannot be pulled ({reason}): {message or 'check its name'}"
     elif reason == "CrashLoopBackOff":
         last = (container.get("lastState") or {}).get("terminated") or {}
-        code = last.get("exitCode", "unknown")
-        why = last.get("message") or last.get("reason") or "no reason given"
-        times = container.get("restartCount", 0)
-        yield f"container {container['name']} keeps crashing (restart {times}, exit code {code}): {why}"
+        yield f"container {container['name']} keeps crashing {_crash(container, last)}"
     else:
         yield f"container {container['name']}: {reason}: {message}"
+
+
+def _crash(container: dict[str, Any], terminated: dict[str, Any]) -> str:
+    code = terminated.get("exitCode", "unknown")
+    words = " ".join(str(terminated.get("message") or terminated.get("reason") or "no reason given").split())
+    why = words if len(words) <= MAX_WORDS else "..." + words[-MAX_WORDS:]
+    return f"(restart {container.get('restartCount', 0)}, exit code {code}): {why}"
+
+
+def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
+    """By pod uid, what its readiness probe said last."""
+    failed = [e for e in events if str(e.get("message", "")).startswith(_NOT_READY)]
+    failed.sort(key=lambda event: str(event.get("lastTimestamp") or ""))
+    return {
+        str(e.get("involvedObject", {}).get("uid")): str(e["message"]).removeprefix(_NOT_READY).strip()
+        for e in failed
+    }
 
 
 def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 Events arrive late, twice and out of order; what is newer must win whatever the order of arrival.
 Within one stream the sequence decides (it counts on even when the device's clock jumps); between
-streams, which a wiped disk or a replaced device starts, the event time does.
+streams, which a wiped disk or a replaced device starts, the event time does. Where nodes share cameras, the
+epoch decides before either: a node that lost a camera may still deliver what it saw before, and its clock
+may be ahead of that of the node which watches now.
 """
 
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ class ZoneStock:
     sequence: int
     model_digest: str
     rollout_id: UUID | None
+    camera_epoch: int | None = None
+    """Which ownership of the camera it was seen in; None where nodes share none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,9 @@ class StockChange:
 
 def is_newer(current: ZoneStock, event: EventBase) -> bool:
     """Whether ``event`` knows more than ``current``."""
+    known, told = current.camera_epoch, event.cameraepoch
+    if event.camera == current.camera and known is not None and told is not None and told != known:
+        return told > known
     if event.streamid == current.stream_id:
         return event.sequence > current.sequence
     return event.time > current.event_time
@@ -89,6 +96,7 @@ def apply(current: ZoneStock | None, event: EventBase) -> ZoneStock | None:
         sequence=event.sequence,
         model_digest=event.modeldigest,
         rollout_id=event.rolloutid,
+        camera_epoch=event.cameraepoch,
     )
 
 

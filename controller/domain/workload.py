@@ -12,9 +12,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from contract.workload import Env
+from contract.workload import PEER_PORT, PEERS_SERVICE, Env
 from controller.domain.release import Release
 
 Manifest = dict[str, Any]
@@ -37,6 +37,12 @@ CONFIG_DIR = "/etc/storefleet/config"
 SECRET_DIR = "/etc/storefleet/secrets"  # noqa: S105 - a path
 DATA_DIR = "/var/lib/storefleet"
 RUN_DIR = "/run/storefleet"
+
+STORE_DIR = "/run/storefleet-store"
+"""In a ``local`` cluster: a directory that all nodes of the store see."""
+AGENT_ACCOUNT = "storefleet-agent"
+"""The service account of agents that share cameras: it may use Leases in its namespace, nothing else."""
+ACCOUNT_DIR = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 SURGE_SINCE = (1, 22)
 """``maxSurge`` of DaemonSets: on by default (beta) since Kubernetes 1.22."""
@@ -75,6 +81,11 @@ class WorkloadSettings:
     cpu_request: str = "500m"
     memory_request: str = "512Mi"
     memory_limit: str = "2Gi"
+    peers: bool = False
+    """Whether the store's nodes give models to one another, through the Service of ``k3s/store``. Not on one
+    machine, where they would have one port together."""
+    camera_leases: Literal["", "kubernetes", "local"] = ""
+    """How the store's nodes share its cameras; empty: each watches all of them, as is right for one node."""
     grace_s: int = 30
     """Time to drain the outbox and hand the cameras over."""
 
@@ -217,6 +228,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
     common = {
         "image": release.image,
         "imagePullPolicy": "IfNotPresent",
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # so that a crash can be told in its own words
         "env": _env(release, site, rollout_id, settings),
         "envFrom": [{"secretRef": {"name": settings.camera_secret_name, "optional": True}}],
         "securityContext": {
@@ -261,9 +273,33 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         ],
     }
+    if settings.camera_leases == "kubernetes":
+        mount = {"name": "account", "mountPath": ACCOUNT_DIR, "readOnly": True}
+        agent = spec["containers"][0]
+        agent["volumeMounts"] = [*agent["volumeMounts"], mount]
+        spec["volumes"].append(_ACCOUNT_VOLUME)
+        spec["serviceAccountName"] = AGENT_ACCOUNT
     if settings.host_network:
         spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     return spec
+
+
+_ACCOUNT_VOLUME: Manifest = {
+    "name": "account",
+    "projected": {
+        "defaultMode": 0o440,
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {
+                "downwardAPI": {
+                    "items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]
+                }
+            },
+        ],
+    },
+}
+"""What Kubernetes mounts by itself, but into the one container that needs it."""
 
 
 def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadSettings) -> list[Manifest]:
@@ -282,6 +318,11 @@ def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadS
         Env.DATA_DIR: DATA_DIR,
         Env.HEALTH_FILE: f"{RUN_DIR}/health.json",
     }
+    if settings.peers:
+        values |= {Env.PEER_PORT: str(PEER_PORT), Env.PEERS_HOST: PEERS_SERVICE}
+    if settings.camera_leases:
+        leases = {"kubernetes": "kubernetes", "local": f"{STORE_DIR}/leases"}
+        values[Env.CAMERA_LEASES] = leases[settings.camera_leases]
     if settings.mqtt_ca_in_secret:
         values[Env.MQTT_CA_FILE] = f"{SECRET_DIR}/mqtt-ca.pem"
     values = {**{k: v for k, v in release.settings.items() if k != Env.DEVICE}, **values}

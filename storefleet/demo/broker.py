@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contract.topics import PREFIX
+from contract.topics import DEPLOYER, PREFIX
 from storefleet.demo.processes import DemoError
 
 CENTRE_USER = "centre"
@@ -32,8 +32,11 @@ class BrokerFiles:
         return [_find("mosquitto"), "-c", str(self.config)]
 
 
-def write_broker_files(directory: Path, stores: Sequence[str], port: int) -> BrokerFiles:
-    """Write configuration, password file (hashed) and access list. Raises ``DemoError``."""
+def write_broker_files(
+    directory: Path, stores: Sequence[str], port: int, listen: str = "127.0.0.1"
+) -> BrokerFiles:
+    """Write configuration, password file (hashed) and access list. ``listen``: the address to listen on, which
+    for stores elsewhere is ``0.0.0.0``. Raises ``DemoError``."""
     directory.mkdir(parents=True, exist_ok=True)
     passwords = {user: secrets.token_urlsafe(24) for user in (CENTRE_USER, *stores)}
     password_file = directory / "passwords"
@@ -48,7 +51,7 @@ def write_broker_files(directory: Path, stores: Sequence[str], port: int) -> Bro
     config = directory / "mosquitto.conf"
     config.write_text(
         f"""\
-listener {port} 127.0.0.1
+listener {port} {listen}
 allow_anonymous false
 password_file {password_file}
 acl_file {acl_file}
@@ -56,7 +59,7 @@ persistence true
 persistence_location {directory}/
 autosave_interval 10
 max_queued_messages 100000
-message_size_limit 131072
+max_packet_size 524288
 user {_current_user()}
 log_dest stderr
 """
@@ -66,13 +69,18 @@ log_dest stderr
 
 def access_list(stores: Sequence[str]) -> str:
     """Mosquitto access list: a store may write and read only under its own prefix."""
-    parts = [f"user {CENTRE_USER}\ntopic read {PREFIX}/#\ntopic write {PREFIX}/+/+/acks\n"]
+    centre = (
+        f"topic read {PREFIX}/#\ntopic write {PREFIX}/+/+/acks\ntopic write {PREFIX}/+/{DEPLOYER}/desired\n"
+    )
+    parts = [f"user {CENTRE_USER}\n{centre}"]
     for store in stores:
         own = f"{PREFIX}/{store}/+"
         parts.append(
             f"user {store}\n"
             f"topic readwrite {own}/state\ntopic write {own}/telemetry\ntopic write {own}/events\n"
             f"topic write {own}/cameras/+/status\ntopic read {own}/acks\n"
+            f"topic read {PREFIX}/{store}/{DEPLOYER}/desired\n"
+            f"topic write {PREFIX}/{store}/{DEPLOYER}/reported\n"
         )
     return "\n".join(parts)
 

@@ -65,6 +65,11 @@ class Mosquitto:
     def password(user: str) -> str:
         return f"{user}-secret"
 
+    def password_file(self, user: str) -> Path:
+        path = self._config.with_name(f"{user}.password")
+        path.write_text(self.password(user))
+        return path
+
     @property
     def pid(self) -> int:
         """Of the running broker."""

@@ -194,7 +194,7 @@ def test_without_a_token_or_a_controller_the_remedy_is_named(
 def test_migrate_tells_the_schema(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STOREFLEET_CONTROLLER_DATA_DIR", str(tmp_path / "new"))
     assert "was empty" in run("controller", "migrate").output
-    assert "was v0001" in run("controller", "migrate").output
+    assert "was v0002" in run("controller", "migrate").output
 
 
 @pytest.mark.parametrize(

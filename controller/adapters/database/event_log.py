@@ -109,6 +109,7 @@ def _row(event: EventBase, received_at: datetime) -> dict[str, Any]:
         "model_version": event.modelversion,
         "model_digest": event.modeldigest,
         "rollout_id": event.rolloutid,
+        "camera_epoch": event.cameraepoch,
         "retracted_by": None,
         "data": event.data.model_dump(mode="json", exclude_none=True),  # type: ignore[attr-defined]
     }

@@ -91,4 +91,7 @@ class Handovers:
 
 
 def _device(row: Any) -> Device:
-    return Device(**row._mapping)
+    values = dict(row._mapping)
+    if values["cached_models"] is not None:
+        values["cached_models"] = tuple(values["cached_models"])
+    return Device(**values)

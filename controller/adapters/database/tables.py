@@ -80,6 +80,8 @@ devices = Table(
     Column("outbox_full", Boolean, nullable=False),
     Column("outbox_ahead_since", UtcDateTime, index=True),
     Column("telemetry", JSON(none_as_null=True)),
+    Column("cached_models", JSON(none_as_null=True)),
+    Column("delivery", JSON(none_as_null=True)),
 )
 
 cameras = Table(
@@ -128,6 +130,7 @@ zones = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("model_digest", DIGEST, nullable=False),
     Column("rollout_id", Uuid),
+    Column("camera_epoch", BigInteger),
 )
 
 stock_history = Table(
@@ -166,6 +169,7 @@ events = Table(
     Column("model_version", String(128), nullable=False),
     Column("model_digest", DIGEST, nullable=False),
     Column("rollout_id", Uuid),
+    Column("camera_epoch", BigInteger),
     Column("retracted_by", Uuid),
     Column("data", JSON, nullable=False),
     UniqueConstraint("store", "device", "stream_id", "sequence"),
@@ -261,6 +265,16 @@ releases = Table(
     Column("settings", JSON, nullable=False),
     Column("notes", Text, nullable=False),
     Column("created_by", String(128), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+stagings = Table(
+    "stagings",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("release", NAME, ForeignKey("releases.name"), primary_key=True),
+    Column("model_digest", DIGEST, nullable=False),
+    Column("requested_by", String(128), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
 )
 

@@ -19,6 +19,7 @@ from contract.errors import ContractError
 from contract.workload import HEALTH_STALE_S, AgentHealth, Env, decode_health
 from controller.adapters.local import pod_files
 from controller.adapters.local.layout import NodeDir, make_private, read_json, write_json
+from controller.domain.workload import STORE_DIR
 from controller.errors import PermanentError
 
 RESTART_FIRST_S = 0.5
@@ -135,7 +136,7 @@ class Pod:
             volumes = pod_files.write_volumes(
                 self.record.template, self.record.config_map, self.directory, self.node, self.secrets
             )
-            mounts = pod_files.mounts_of(container, volumes)
+            mounts = {**pod_files.mounts_of(container, volumes), STORE_DIR: self.node.store.root}
             env = pod_files.environment(container, mounts, self.node.name, self.secrets)
             if not starting_init and Env.HEALTH_FILE in env:
                 self._health_file = Path(env[Env.HEALTH_FILE])

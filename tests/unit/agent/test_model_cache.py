@@ -1,6 +1,9 @@
 """Fetching and verifying models, against a real HTTP server that can cut, lie and refuse."""
 
+import errno
+import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.adapters import model_cache
+from agent.adapters.artifact_http import HttpArtifacts
 from agent.adapters.model_cache import ModelCache, read_manifest
+from agent.delivery import Delivery, Limits
 from agent.errors import AgentError, ModelError, PermanentError, TransientError
+from agent.ports import Offer
 from contract.signing import digest_bytes, sign
 from contract.workload import ModelManifest
 
@@ -90,9 +96,23 @@ def cache(tmp_path: Path) -> ModelCache:
     return ModelCache(tmp_path)
 
 
+def fetch(cache: ModelCache, manifest: ModelManifest, url: str, token: str = TOKEN) -> Path:
+    """Once, from the centre, at full speed."""
+    Delivery(
+        cache,
+        HttpArtifacts.centre(url, token),
+        list,
+        limits=Limits(),
+        count=lambda centre, peer: None,
+        monotonic=time.monotonic,
+        pause=threading.Event().wait,
+    ).bring(manifest)
+    return cache.path(manifest)
+
+
 def test_fetched_model_lies_under_its_digest_and_verifies(cache: ModelCache, centre: Centre) -> None:
     manifest = manifest_of(CONTENT)
-    path = cache.fetch(manifest, centre.url, TOKEN)
+    path = fetch(cache, manifest, centre.url)
     assert path.name == manifest.digest.removeprefix("sha256:")
     assert path.read_bytes() == CONTENT
     assert cache.verified(manifest) == path
@@ -100,33 +120,33 @@ def test_fetched_model_lies_under_its_digest_and_verifies(cache: ModelCache, cen
 
 
 def test_model_already_there_is_not_fetched_again(cache: ModelCache, centre: Centre) -> None:
-    cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
-    cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
+    fetch(cache, manifest_of(CONTENT), centre.url)
+    fetch(cache, manifest_of(CONTENT), centre.url)
     assert centre.ranges == [None]
 
 
 def test_cut_download_resumes_where_it_broke_off(cache: ModelCache, centre: Centre) -> None:
     centre.cut_after = 300_000
-    with pytest.raises(TransientError, match="broke off at byte 300000"):
-        cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
+    with pytest.raises(TransientError, match="broke off"):
+        fetch(cache, manifest_of(CONTENT), centre.url)
     with pytest.raises(ModelError, match="not on this node"):
         cache.verified(manifest_of(CONTENT))
-    assert cache.fetch(manifest_of(CONTENT), centre.url, TOKEN).read_bytes() == CONTENT
+    assert fetch(cache, manifest_of(CONTENT), centre.url).read_bytes() == CONTENT
     assert centre.ranges == [None, "bytes=300000-"]
 
 
 def test_server_that_ignores_ranges_starts_over(cache: ModelCache, centre: Centre) -> None:
     centre.cut_after, centre.ignore_range = 300_000, True
     with pytest.raises(TransientError):
-        cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
-    assert cache.fetch(manifest_of(CONTENT), centre.url, TOKEN).read_bytes() == CONTENT
+        fetch(cache, manifest_of(CONTENT), centre.url)
+    assert fetch(cache, manifest_of(CONTENT), centre.url).read_bytes() == CONTENT
 
 
 def test_wrong_content_is_refused_and_nothing_of_it_stays(cache: ModelCache, centre: Centre) -> None:
     centre.content = CONTENT[:-1] + b"!"
     manifest = manifest_of(CONTENT)
     with pytest.raises(ModelError, match="digest"):
-        cache.fetch(manifest, centre.url, TOKEN)
+        fetch(cache, manifest, centre.url)
     assert list(cache.path(manifest).parent.iterdir()) == []
 
 
@@ -138,7 +158,7 @@ def test_content_of_another_size_is_refused(
 ) -> None:
     centre.content = content
     with pytest.raises(expected):
-        cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
+        fetch(cache, manifest_of(CONTENT), centre.url)
     assert not cache.path(manifest_of(CONTENT)).exists()
 
 
@@ -157,19 +177,19 @@ def test_refusals_of_the_centre_say_whether_to_try_again(
 ) -> None:
     centre.status = status
     with pytest.raises(expected, match=str(status)) as refusal:
-        cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
+        fetch(cache, manifest_of(CONTENT), centre.url)
     assert type(refusal.value) is expected
 
 
 def test_wrong_token_is_permanent_and_not_repeated_in_the_text(cache: ModelCache, centre: Centre) -> None:
     with pytest.raises(PermanentError, match="check the artifact token") as refusal:
-        cache.fetch(manifest_of(CONTENT), centre.url, "stolen")
+        fetch(cache, manifest_of(CONTENT), centre.url, "stolen")
     assert "stolen" not in str(refusal.value)
 
 
 def test_centre_that_is_down_is_transient(cache: ModelCache) -> None:
     with pytest.raises(TransientError):
-        cache.fetch(manifest_of(CONTENT), "http://127.0.0.1:9", TOKEN)
+        fetch(cache, manifest_of(CONTENT), "http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
@@ -179,11 +199,11 @@ def test_damage_on_disk_is_found_before_loading_and_repaired_by_fetch(
     cache: ModelCache, centre: Centre, damage: bytes
 ) -> None:
     manifest = manifest_of(CONTENT)
-    path = cache.fetch(manifest, centre.url, TOKEN)
+    path = fetch(cache, manifest, centre.url)
     path.write_bytes(damage)
     with pytest.raises(ModelError, match="fetch it again"):
         cache.verified(manifest)
-    assert cache.fetch(manifest, centre.url, TOKEN).read_bytes() == CONTENT
+    assert fetch(cache, manifest, centre.url).read_bytes() == CONTENT
 
 
 def test_disk_without_room_is_not_filled(
@@ -191,13 +211,13 @@ def test_disk_without_room_is_not_filled(
 ) -> None:
     monkeypatch.setattr(model_cache, "RESERVE_BYTES", 10**18)
     with pytest.raises(TransientError, match="are free"):
-        cache.fetch(manifest_of(CONTENT), centre.url, TOKEN)
+        fetch(cache, manifest_of(CONTENT), centre.url)
     assert centre.ranges == []
 
 
 def test_two_pods_fetch_the_same_model_once(cache: ModelCache, centre: Centre) -> None:
     manifest = manifest_of(CONTENT)
-    threads = [threading.Thread(target=cache.fetch, args=(manifest, centre.url, TOKEN)) for _ in range(4)]
+    threads = [threading.Thread(target=fetch, args=(cache, manifest, centre.url)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -206,17 +226,143 @@ def test_two_pods_fetch_the_same_model_once(cache: ModelCache, centre: Centre) -
     assert cache.verified(manifest).exists()
 
 
-def test_pruning_keeps_the_wanted_and_the_last_good_model(cache: ModelCache, centre: Centre) -> None:
-    manifests = []
-    for n in range(3):
-        centre.content = CONTENT + bytes([n])
-        manifests.append(manifest_of(centre.content))
-        cache.fetch(manifests[-1], centre.url, TOKEN)
-    cache.mark_good(manifests[1])
-    gone = cache.prune(manifests[2])
-    assert gone == [cache.path(manifests[0])]
-    assert cache.verified(manifests[1])
-    assert cache.verified(manifests[2])
+def test_full_disk_makes_room_and_is_named(
+    cache: ModelCache, centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centre.content = CONTENT + b"old"
+    old = manifest_of(centre.content)
+    fetch(cache, old, centre.url)
+    with monkeypatch.context() as full, cache.receive(manifest_of(CONTENT), resumable=True) as part:
+        assert part is not None
+
+        class Full:
+            name = str(cache.path(old)) + ".part"
+
+            def write(self, data: bytes) -> int:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(part, "_file", Full())
+        with pytest.raises(TransientError, match="is full; 1 other models were removed"):
+            part.write(b"x")
+        full.undo()
+        part.write(CONTENT)
+    assert cache.digests() == [manifest_of(CONTENT).digest]
+
+
+class Shelf:
+    """Models of 1,000,000 bytes and a bit, fetched one after another at known times."""
+
+    def __init__(self, directory: Path, centre: Centre, max_bytes: int = 0) -> None:
+        self.directory, self._centre = directory, centre
+        self.cache = ModelCache(directory, max_bytes=max_bytes)
+
+    def put(self, n: int) -> ModelManifest:
+        manifest = self.manifest(n)
+        fetch(self.cache, manifest, self._centre.url)
+        return manifest
+
+    def manifest(self, n: int) -> ModelManifest:
+        self._centre.content = CONTENT + bytes([n])
+        return manifest_of(self._centre.content)
+
+    def numbers(self) -> set[int]:
+        digests = set(self.cache.digests())
+        return {n for n in range(9) if manifest_of(CONTENT + bytes([n])).digest in digests}
+
+
+LIMIT = 3 * len(CONTENT) + 100
+
+
+def test_model_used_longest_ago_goes_first(tmp_path: Path, centre: Centre) -> None:
+    shelf = Shelf(tmp_path, centre, LIMIT)
+    first = shelf.put(0)
+    for n in (1, 2):
+        shelf.put(n)
+    shelf.cache.verified(first)
+    shelf.put(3)
+    assert shelf.numbers() == {0, 2, 3}
+    assert shelf.cache.digests()[0] == manifest_of(CONTENT + b"\x03").digest
+
+
+def test_running_wanted_and_last_good_models_are_never_evicted(tmp_path: Path, centre: Centre) -> None:
+    shelf = Shelf(tmp_path, centre, LIMIT)
+    good, running = shelf.put(0), shelf.put(1)
+    shelf.cache.mark_good(good)
+    other_process = ModelCache(tmp_path)
+    other_process.hold(running)
+    shelf.put(2)
+    shelf.put(3)
+    assert shelf.numbers() == {0, 1, 3}
+    other_process.close()
+    shelf.put(4)
+    assert shelf.numbers() == {0, 3, 4}
+
+
+def test_release_may_grow_over_the_limit_but_staging_may_not(tmp_path: Path, centre: Centre) -> None:
+    shelf = Shelf(tmp_path, centre, len(CONTENT) + 100)
+    good = shelf.put(0)
+    shelf.cache.mark_good(good)
+    with pytest.raises(TransientError, match="STOREFLEET_CACHE_MAX_BYTES"):
+        shelf.cache.make_room(shelf.manifest(1), [], within_limit=True)
+    shelf.put(1)
+    assert shelf.numbers() == {0, 1}
+    shelf.put(2)
+    assert shelf.numbers() == {0, 2}
+
+
+def test_model_kept_for_a_staging_order_stays(tmp_path: Path, centre: Centre) -> None:
+    shelf = Shelf(tmp_path, centre, LIMIT)
+    staged = shelf.put(0)
+    for n in (1, 2):
+        shelf.put(n)
+    shelf.cache.make_room(shelf.manifest(3), [staged.digest], within_limit=True)
+    assert shelf.numbers() == {0, 2}
+
+
+def test_full_disk_evicts_before_it_gives_up(
+    tmp_path: Path, centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path, centre)
+    for n in (0, 1):
+        shelf.put(n)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Free(model_cache.RESERVE_BYTES + 10))
+    shelf.cache.make_room(shelf.manifest(2), [], within_limit=False)
+    assert shelf.numbers() == {1}
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Free(0))
+    with pytest.raises(TransientError, match="no other model can be spared"):
+        shelf.cache.make_room(shelf.manifest(2), [], within_limit=False)
+    assert shelf.numbers() == {1}
+
+
+@dataclass
+class Free:
+    free: int
+
+
+def test_unfinished_download_counts_and_is_evicted_like_a_model(tmp_path: Path, centre: Centre) -> None:
+    shelf = Shelf(tmp_path, centre, LIMIT)
+    centre.cut_after = 300_000
+    with pytest.raises(TransientError):
+        shelf.put(0)
+    assert shelf.cache.part_size(shelf.manifest(0)) == 300_000
+    for n in (1, 2, 3):
+        shelf.put(n)
+    assert shelf.numbers() == {1, 2, 3}
+    assert shelf.cache.part_size(shelf.manifest(0)) == 0
+
+
+def test_offer_tells_what_is_here_under_way_and_damaged(tmp_path: Path, centre: Centre) -> None:
+    shelf = Shelf(tmp_path, centre)
+    manifest = shelf.manifest(0)
+    assert shelf.cache.offer(manifest.digest) == Offer()
+    with shelf.cache.receive(manifest, resumable=True) as part:
+        assert part is not None
+        assert shelf.cache.offer(manifest.digest) == Offer(under_way=True)
+        part.write(centre.content)
+    path = shelf.cache.path(manifest)
+    assert shelf.cache.offer(manifest.digest) == Offer(path)
+    path.write_bytes(CONTENT)
+    assert shelf.cache.offer(manifest.digest) == Offer()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from contract.messages import (
     EventAck,
     decode_ack,
     decode_camera_status,
+    decode_staging,
     decode_state,
     decode_telemetry,
 )
@@ -27,6 +28,7 @@ DECODERS: dict[str, Callable[[bytes], Message]] = {
     "telemetry": decode_telemetry,
     "camera_status": decode_camera_status,
     "ack": decode_ack,
+    "staging": decode_staging,
     "manifest": decode_manifest,
     "health": decode_health,
     "signed": decode_signed,

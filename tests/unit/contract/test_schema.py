@@ -5,7 +5,7 @@ import pytest
 
 from contract import schema
 from contract.events import EVENT_CLASSES
-from contract.topics import DeviceTopics, parse
+from contract.topics import DeployerTopics, DeviceTopics, staging_topic
 
 
 def test_committed_documents_are_up_to_date() -> None:
@@ -32,10 +32,13 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_asyncapi_describes_every_topic_and_message() -> None:
     document = json.loads(schema.documents()[schema.ASYNCAPI])
     names = {"store": "berlin-01", "device": "node-1", "camera": "aisle-1"}
-    channels = {parse(c["address"].format(**names)).channel for c in document["channels"].values()}
+    described = {c["address"].format(**names) for c in document["channels"].values()}
     topics = DeviceTopics("berlin-01", "node-1")
-    every = (topics.state, topics.telemetry, topics.events, topics.acks, topics.camera_status("aisle-1"))
-    assert channels == {parse(topic).channel for topic in every}
+    camera = topics.camera_status("aisle-1")
+    deployer = DeployerTopics("berlin-01")
+    every = {topics.state, topics.telemetry, topics.events, topics.acks, camera, staging_topic("berlin-01")}
+    every |= {deployer.desired, deployer.reported}
+    assert described == every
     assert set(document["channels"]["events"]["messages"]) == {c.__name__ for c in EVENT_CLASSES}
 
 

@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import APIRouter, Body
 
 from controller.adapters.database import Database, migrate, open_database
-from controller.api import fleet, health, inventory, journal
+from controller.api import fleet, health, inventory, journal, stagings
 from controller.api.app import create_app
 from controller.api.guard import Guard
 from controller.domain.fleet import Camera, Device, Store
@@ -49,6 +49,7 @@ class Api:
             fleet.build_router(self, guard, self.clock),
             inventory.build_router(self, guard, self.clock, "https://shop.example"),
             journal.build_router(self, guard, self.clock),
+            stagings.build_router(self, guard, self.clock),
             _echo(),
         ]
         app = create_app(routers, max_body_bytes=10_000, larger_bodies={"/v1/stores": 2_000_000})

@@ -326,3 +326,18 @@ def test_a_store_cannot_retract_the_events_of_another(
     with database.reading() as repositories:
         stored = repositories.events.get([event.id])[event.id]
     assert stored.retracted_by is None
+
+
+def test_a_camera_that_another_device_took_over_is_forgotten(
+    database: Database, device: Any, now: datetime
+) -> None:
+    def cameras() -> list[str]:
+        with database.reading() as repositories:
+            return [camera.camera for camera in repositories.fleet.of_stores(["berlin-01"])[1]]
+
+    ingest_batch(database, [beat_of(device, "1", "online", "online")], now)
+    assert cameras() == ["cam-1", "cam-2"]
+    ingest_batch(database, [device.sent(device.birth(cameras=["cam-2"]))], now)
+    assert cameras() == ["cam-2"]
+    ingest_batch(database, [device.sent(device.birth(cameras=[]))], now)
+    assert cameras() == []

@@ -98,3 +98,25 @@ def _some_events(new_device: Any) -> None:
         chance, device = random.Random(7), new_device()
         levels = ["stocked", "low", "out_of_stock"]
         EVENTS.extend(device.event(n, data={"level": chance.choice(levels)}) for n in range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "later_s", "wins"),
+    [
+        pytest.param((7, 8), -60, "second", id="the newer owner of the camera, though its clock is behind"),
+        pytest.param((8, 7), 60, "first", id="what the former owner delivers late"),
+        pytest.param((7, 7), 1, "second", id="same owner: time, as before"),
+        pytest.param((None, 7), -1, "first", id="from before cameras were shared: time"),
+        pytest.param((7, None), 1, "second", id="from after they were shared: time"),
+    ],
+)
+def test_of_two_devices_that_watched_a_camera_the_higher_epoch_is_right(
+    device: Any, epochs: tuple[int | None, int | None], later_s: int, wins: str
+) -> None:
+    first = device.event(5, cameraepoch=epochs[0])
+    later = first.time + timedelta(seconds=later_s)
+    second = device.event(1, streamid=uuid4(), time=later, cameraepoch=epochs[1])
+    stock = fold([first, second])
+    assert stock is not None
+    assert stock.event_id == {"first": first.id, "second": second.id}[wins]
+    assert stock.camera_epoch == {"first": epochs[0], "second": epochs[1]}[wins]

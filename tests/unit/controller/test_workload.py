@@ -1,14 +1,17 @@
 """The manifests: valid for the Kubernetes client's own models, restricted, and stable."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+import yaml
 from kubernetes import client
 
 from contract.signing import Signed
-from contract.workload import Env, ModelManifest
+from contract.workload import PEER_PORT, PEERS_SERVICE, Env, ModelManifest
 from controller.domain.drift import differences, drift_of
 from controller.domain.release import Release, fit_refusal, image_refusal, is_pinned, name_refusal
 from controller.domain.workload import (
@@ -16,6 +19,7 @@ from controller.domain.workload import (
     APPLIED_ANNOTATION,
     MODEL_ANNOTATION,
     ROLLOUT_ANNOTATION,
+    STORE_DIR,
     StoreSite,
     Workload,
     WorkloadSettings,
@@ -71,12 +75,23 @@ def test_manifests_hold_no_field_that_the_kubernetes_models_do_not_know(host_net
 
 
 def test_every_variable_of_the_contract_that_the_agent_needs_is_set() -> None:
-    for container in containers(build()):
+    optional = {Env.MQTT_CA_FILE, Env.FETCH_RATE, Env.CACHE_MAX_BYTES}
+    for container in containers(build(replace(SETTINGS, peers=True, camera_leases="kubernetes"))):
         names = [entry["name"] for entry in container["env"]]
-        assert set(names) == {str(name) for name in Env} - {Env.MQTT_CA_FILE}
+        assert set(names) == {str(name) for name in Env} - optional
         assert len(names) == len(set(names))
         device = next(entry for entry in container["env"] if entry["name"] == Env.DEVICE)
         assert device["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
+
+
+def test_nodes_find_one_another_through_the_service_of_the_stores_manifests() -> None:
+    service = yaml.safe_load((Path(__file__).parents[3] / "k3s/store/peers.yaml").read_text())
+    assert service["metadata"]["name"] == PEERS_SERVICE
+    assert service["spec"]["ports"][0]["port"] == PEER_PORT
+    labels = build().daemon_set["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    alone = {entry["name"] for entry in containers(build())[0]["env"]}
+    assert not {Env.PEER_PORT, Env.PEERS_HOST} & alone, "processes on one machine would share the port"
 
 
 def test_settings_of_a_release_reach_the_agent_but_never_replace_what_the_centre_sets() -> None:
@@ -240,3 +255,25 @@ def test_model_without_a_class_for_a_product_does_not_fit_the_store() -> None:
     assert refusal is not None
     assert "tea-box" in refusal
     assert "cola-can" not in refusal
+
+
+def test_agents_that_share_cameras_may_speak_to_the_api_and_no_one_else_may() -> None:
+    alone = build(SETTINGS).daemon_set["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in alone
+    shared = build(replace(SETTINGS, camera_leases="kubernetes")).daemon_set["spec"]["template"]["spec"]
+    assert shared["serviceAccountName"] == "storefleet-agent"
+    assert shared["automountServiceAccountToken"] is False
+    mounted = {
+        container["name"]: any(mount["name"] == "account" for mount in container["volumeMounts"])
+        for container in [*shared["initContainers"], *shared["containers"]]
+    }
+    assert mounted == {"fetch-model": False, "agent": True}
+    env = {entry["name"]: entry.get("value") for entry in shared["containers"][0]["env"]}
+    assert env["STOREFLEET_CAMERA_LEASES"] == "kubernetes"
+
+
+def test_nodes_on_one_machine_share_through_a_directory() -> None:
+    spec = build(replace(SETTINGS, camera_leases="local")).daemon_set["spec"]["template"]["spec"]
+    assert "serviceAccountName" not in spec
+    env = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
+    assert env["STOREFLEET_CAMERA_LEASES"] == f"{STORE_DIR}/leases"
