@@ -35,8 +35,8 @@ class BrokerFiles:
 def write_broker_files(
     directory: Path, stores: Sequence[str], port: int, listen: str = "127.0.0.1"
 ) -> BrokerFiles:
-    """Write configuration, password file (hashed) and access list. ``listen``: the address to listen on, which
-    for stores elsewhere is ``0.0.0.0``. Raises ``DemoError``."""
+    """Write configuration, password file (hashed) and access list. ``listen``: the address to listen on;
+    ``0.0.0.0`` for stores elsewhere. Raises ``DemoError``."""
     directory.mkdir(parents=True, exist_ok=True)
     passwords = {user: secrets.token_urlsafe(24) for user in (CENTRE_USER, *stores)}
     password_file = directory / "passwords"
