@@ -112,6 +112,8 @@ class Trial:
                 stack.callback(self._writer.close)
             self._live: Live | None = None
             if not request.as_json:
+                if not self._console.is_terminal:  # there, Live ends its last picture without a new line
+                    stack.callback(self._console.line)
                 self._live = stack.enter_context(Live(console=self._console, refresh_per_second=5))
             first = self._first_frame()
             config = config or self._propose(detector, first)
