@@ -29,6 +29,7 @@ from agent.first_config import camera_url, first_config, to_text
 from agent.pipeline import Pipeline
 from agent.ports import Detector, Frame, FrameSource, Image, Inspector, Outbox
 from agent.try_screen import Screen, event_line, zone_rows
+from contract.errors import ConfigError
 from contract.messages import EventAck
 from contract.store_config import Camera, StoreConfig, load_store_config
 
@@ -236,11 +237,13 @@ def forget_shown(outbox: Outbox) -> None:
 
 def load_config(path: Path, url: str) -> StoreConfig:
     """The configuration, reduced to the camera at ``url`` (else its first) read from there. Raises
-    ``ConfigError``, ``PermanentError``."""
+    ``PermanentError``."""
     try:
         config = load_store_config(read_config_file(path))
     except OSError as error:
         raise PermanentError(f"cannot read {path}: {error.strerror}") from error
+    except ConfigError as error:
+        raise PermanentError(f"{path}: {error}") from error
     if not config.cameras:
         raise PermanentError(f"{path} has no camera; run without --config to have zones proposed")
     camera = next((camera for camera in config.cameras if camera.url == url), config.cameras[0])
