@@ -35,6 +35,8 @@ PROVIDERS = (
     Provider("storefleet.demo.cli", "sim", ("demo",)),
 )
 
+_OURS = frozenset(provider.module.partition(".")[0] for provider in PROVIDERS) | {"contract", ""}
+
 
 def build_app(words: Sequence[str]) -> typer.Typer:
     """The command line for ``words`` (``sys.argv[1:]``): all of it, unless the first word says which part."""
@@ -51,6 +53,8 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         try:
             module = importlib.import_module(provider.module)
         except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in _OURS:  # a broken installation, not a missing extra
+                raise
             _explain_missing(root, provider, error.name or "a package")
         else:
             module.register(root)
