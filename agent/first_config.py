@@ -13,6 +13,7 @@ from contract.store_config import CAMERA_SCHEMES, Camera, Product, StoreConfig, 
 
 PASSWORD_REFERENCE = "${CAMERA_PASSWORD}"  # noqa: S105 - the name of a variable
 _HOST_AND_PORT = re.compile(r"(?:\[[^]]*\]|[^:]*)(?::\d*)?")
+_GTIN_LINE = re.compile(r"(?m)^([ -]*gtin: )'?(\d+)'?$")
 _SECRET_PARAMETER = re.compile(r"(?i)([?&](?:pass(?:word|wd)?|pwd|token|auth|key|secret)=)[^&#]*")
 
 HEADER = """\
@@ -30,7 +31,18 @@ def camera_url(source: str) -> str:
     if urlsplit(source).scheme in CAMERA_SCHEMES:
         return source
     path = Path(source).expanduser()
-    if not path.is_file():
+    try:
+        found = path.is_file()
+        if found:
+            path.open("rb").close()
+    except OSError as error:
+        raise CameraError(f"cannot read {redact(source)!r}: {error.strerror}") from error
+    if path.suffix and "://" not in source and not path.exists():
+        raise CameraError(
+            f"the file {redact(source)!r} does not exist; give a video file, a webcam's index "
+            "such as 0, or a URL such as rtsp://user:password@10.0.4.11/stream"
+        )
+    if not found:
         raise CameraError(
             f"{redact(source)!r} is neither a file nor a camera: give a video file, a webcam's index "
             "such as 0, or a URL such as rtsp://user:password@10.0.4.11/stream"
@@ -90,7 +102,8 @@ def first_config(
 def to_text(config: StoreConfig) -> str:
     """The YAML file, with hints on what to check."""
     hint = VARIABLE_HINT if any(PASSWORD_REFERENCE in camera.url for camera in config.cameras) else ""
-    return HEADER + hint + config.to_yaml()
+    quoted = _GTIN_LINE.sub(r"\1'\2'", config.to_yaml())  # YAML quotes only those that look octal
+    return HEADER + hint + quoted
 
 
 def _placeholder_gtin(number: int) -> str:

@@ -29,6 +29,7 @@ from agent.first_config import camera_url, first_config, to_text
 from agent.pipeline import Pipeline
 from agent.ports import Detector, Frame, FrameSource, Image, Inspector, Outbox
 from agent.try_screen import Screen, event_line, zone_rows
+from contract.errors import ConfigError
 from contract.messages import EventAck
 from contract.store_config import Camera, StoreConfig, load_store_config
 
@@ -112,6 +113,8 @@ class Trial:
                 stack.callback(self._writer.close)
             self._live: Live | None = None
             if not request.as_json:
+                if not self._console.is_terminal:  # there, Live ends its last picture without a new line
+                    stack.callback(self._console.line)
                 self._live = stack.enter_context(Live(console=self._console, refresh_per_second=5))
             first = self._first_frame()
             config = config or self._propose(detector, first)
@@ -234,11 +237,13 @@ def forget_shown(outbox: Outbox) -> None:
 
 def load_config(path: Path, url: str) -> StoreConfig:
     """The configuration, reduced to the camera at ``url`` (else its first) read from there. Raises
-    ``ConfigError``, ``PermanentError``."""
+    ``PermanentError``."""
     try:
         config = load_store_config(read_config_file(path))
     except OSError as error:
         raise PermanentError(f"cannot read {path}: {error.strerror}") from error
+    except ConfigError as error:
+        raise PermanentError(f"{path}: {error}") from error
     if not config.cameras:
         raise PermanentError(f"{path} has no camera; run without --config to have zones proposed")
     camera = next((camera for camera in config.cameras if camera.url == url), config.cameras[0])

@@ -78,11 +78,15 @@ def measure(stage: Stage, fault: Fault) -> FaultFigures:
         statuses.add(beside["status"])
         return str(camera(faulty)["status"])
 
-    def unknown() -> bool:
+    def levels() -> set[str]:
         seen()
-        zones = [z for z in stage.client.pages("/v1/stock", store=store) if z["camera"] == faulty]
-        return bool(zones) and all(zone["level"] == "unknown" for zone in zones)
+        zones = stage.client.pages("/v1/stock", store=store)
+        return {zone["level"] for zone in zones if zone["camera"] == faulty}
 
+    def unknown() -> bool:
+        return levels() == {"unknown"}
+
+    _until(lambda: levels() - {"unknown"})  # so that there is something to become unknown
     began = time.time()
     simulator.set_fault(store, faulty, fault)
     named = _until(lambda: seen() in EXPECTED[fault])
@@ -103,7 +107,7 @@ def measure(stage: Stage, fault: Fault) -> FaultFigures:
     return FaultFigures(fault.value, status, named, unknown_after, recovered, len(during), max(ages), changes)
 
 
-def _until(condition: Callable[[], bool], limit_s: float = LIMIT_S) -> float | None:
+def _until(condition: Callable[[], object], limit_s: float = LIMIT_S) -> float | None:
     """Seconds until ``condition`` held, or None."""
     began = time.monotonic()
     while (elapsed := time.monotonic() - began) < limit_s:

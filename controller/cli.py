@@ -73,7 +73,12 @@ def main() -> None:
 
 @controller_app.command()
 def run(
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the API.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Port of the API; default: STOREFLEET_CONTROLLER_API_PORT or 8080."
+        ),
+    ] = None,
 ) -> None:
     """Run until SIGTERM or Ctrl-C. Example: storefleet controller run --port 8080"""
     with cli_queries.reported():

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from controller.cli_tables import Clock, add_plain_row, age, clock_for, event_row, level_text, plain, short
 from controller.client import Client, connect
+from controller.domain.event_log import kind_of
 from controller.errors import ClientError, ControllerError, InvalidError, PermanentError
 from controller.settings import ClientSettings
 
@@ -158,6 +159,11 @@ def events(
     tz: Zone = "local",
 ) -> None:
     """The newest events, oldest of them first. Example: storefleet events --type out_of_stock --follow"""
+    if kind is not None:
+        try:
+            kind_of(kind)
+        except InvalidError as error:
+            raise typer.BadParameter(str(error), param_hint="--type") from error
     with asking() as client:
         clock = clock_for(tz)
         wanted = {

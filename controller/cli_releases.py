@@ -29,6 +29,8 @@ STATE_COLOURS = {
 }
 HOPELESS = frozenset({State.FAILED, State.SUPERSEDED})
 """States that ``--wait`` does not wait out."""
+BLOCKED_FOR_S = 20.0
+"""How long ``--wait`` gives someone to remove what blocks a store."""
 
 release_app = typer.Typer(
     name="release", help="Releases: a model and the agent that runs it.", no_args_is_help=True
@@ -166,6 +168,8 @@ def _watch(
             if show:
                 done = sum(d["state"] == State.READY for d in last)
                 live.update(Group(_table(last), Text(f"{done} of {len(last)} ready")), refresh=True)
+    if show and not console.is_terminal:  # there, Live ends its last picture without a new line
+        console.line()
     return last
 
 
@@ -176,6 +180,7 @@ def _progress(
     end = time.monotonic() + timeout
     wanted = {deployment["rollout_id"]: deployment for deployment in made}
     names = [deployment["store"] for deployment in made]
+    moving = time.monotonic()  # when no store was blocked
     while True:
         try:
             for first in range(0, len(names), 500):
@@ -190,7 +195,11 @@ def _progress(
                 raise
         yield list(wanted.values())
         left = [d for d in wanted.values() if d["state"] != State.READY]
-        if not left or any(d["state"] in HOPELESS for d in left) or time.monotonic() > end:
+        if not any(d["state"] == State.BLOCKED for d in left):
+            moving = time.monotonic()
+        if not left or any(d["state"] in HOPELESS for d in left):
+            return
+        if time.monotonic() > min(end, moving + BLOCKED_FOR_S):
             return
         time.sleep(POLL_S)
 

@@ -37,6 +37,8 @@ PROVIDERS = (
     Provider("storefleet.demo.cli", "sim", ("demo",)),
 )
 
+_OURS = frozenset(provider.module.partition(".")[0] for provider in PROVIDERS)
+
 
 def build_app(words: Sequence[str]) -> typer.Typer:
     """The command line for ``words`` (``sys.argv[1:]``): all of it, unless the first word says which part."""
@@ -53,10 +55,19 @@ def build_app(words: Sequence[str]) -> typer.Typer:
         try:
             module = importlib.import_module(provider.module)
         except ModuleNotFoundError as error:
+            if _broken(error.name or ""):
+                raise
             _explain_missing(root, provider, error.name or "a package")
         else:
             module.register(root)
     return root
+
+
+def _broken(missing: str) -> bool:
+    """Whether a module that cannot be found means a mistake of ours and not a missing extra. Whole
+    packages may be left out, as images do; a part of a package, or the contract, may not."""
+    package, dot, _ = missing.partition(".")
+    return package in ("", "contract") or (package in _OURS and bool(dot))
 
 
 def _explain_missing(root: typer.Typer, provider: Provider, missing: str) -> None:

@@ -12,10 +12,10 @@ from pydantic import AwareDatetime
 from controller.api.guard import Guard
 from controller.api.listing import Listing, Paging
 from controller.api.views import ChangeView, EventView, ZoneView
-from controller.domain.event_log import EventFilter
+from controller.domain.event_log import EventFilter, kind_of
 from controller.epcis import render
 from controller.errors import NotFoundError
-from controller.ports import Transactions
+from controller.ports import Repositories, Transactions
 
 
 def build_router(
@@ -27,6 +27,7 @@ def build_router(
     def stock(paging: Paging, store: str | None = None) -> Listing[ZoneView]:
         """Current stock per zone, by store and zone. ``unknown`` is never empty."""
         with transactions.reading() as repositories:
+            _refuse_unknown(repositories, store)
             page = repositories.stock.page(store, paging)
         return Listing[ZoneView].model_validate(page, from_attributes=True)
 
@@ -61,7 +62,7 @@ def build_router(
             device=device,
             camera=camera,
             zone=zone,
-            kind=type.removeprefix("io.storefleet.shelf.").removesuffix(".v1") if type else None,
+            kind=kind_of(type) if type else None,
             release=release,
             rollout_id=rollout_id,
             model_digest=model_digest,
@@ -71,6 +72,7 @@ def build_router(
             newest_first=newest_first,
         )
         with transactions.reading() as repositories:
+            _refuse_unknown(repositories, store)
             page = repositories.events.page(wanted, paging)
         return Listing[EventView].model_validate(page, from_attributes=True)
 
@@ -84,6 +86,8 @@ def build_router(
     ) -> dict[str, Any]:
         """Events as an EPCIS 2.0 document. Those without goods or GTIN are left out, so that a page may
         hold fewer than ``limit``, even none; the following page is in the ``Link`` header."""
+        with transactions.reading() as repositories:
+            _refuse_unknown(repositories, store)
         wanted = EventFilter(store=store, since=since, until=until)
         rendered = render(transactions, wanted, paging, epcis_authority, clock())
         if rendered.next_cursor is not None:
@@ -94,3 +98,9 @@ def build_router(
         return rendered.document
 
     return router
+
+
+def _refuse_unknown(repositories: Repositories, store: str | None) -> None:
+    """A misspelt store is no store without goods. Raises ``NotFoundError``."""
+    if store is not None and repositories.stores.get(store) is None:
+        raise NotFoundError(f"store {store[:80]!r} does not exist; GET /v1/stores lists those that do")

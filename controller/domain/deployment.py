@@ -70,6 +70,8 @@ class Observed:
     images: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """What stands in the way, in words for an operator."""
+    blocked: bool = False
+    """Some problem stays until a person does something, such as a secret that is missing."""
     drift: tuple[str, ...] = ()
     """What differs from the last applied fields."""
     degraded: tuple[str, ...] = ()
@@ -144,6 +146,8 @@ def decide(
     reason = f"{desired.release} ready on {observed.updated} of {observed.desired} nodes"
     if observed.problems:
         reason += ": " + _listed(observed.problems)
+    if observed.blocked:
+        return Decision(Action.BLOCKED, State.BLOCKED, reason, POLL_S)
     return _overdue(desired, reason, now, deadline)
 
 

@@ -6,6 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from contract.events import EVENT_CLASSES
+from controller.errors import InvalidError
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
@@ -50,3 +53,18 @@ class EventFilter:
     until: datetime | None = None
     after_id: int | None = None
     newest_first: bool = False
+
+
+KINDS: tuple[str, ...] = tuple(cls.model_fields["type"].default.split(".")[-2] for cls in EVENT_CLASSES)
+_KIND_OF: dict[str, str] = {
+    cls.model_fields["type"].default: kind for cls, kind in zip(EVENT_CLASSES, KINDS, strict=True)
+}
+
+
+def kind_of(text: str) -> str:
+    """The kind that ``out_of_stock`` or ``io.storefleet.shelf.out_of_stock.v1`` names. Raises
+    ``InvalidError`` listing those that there are."""
+    kind = _KIND_OF.get(text, text)
+    if kind not in KINDS:
+        raise InvalidError(f"event type {text[:80]!r} does not exist; use one of {', '.join(KINDS)}")
+    return kind

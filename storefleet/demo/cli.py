@@ -56,7 +56,8 @@ def show_report(result: dict[str, Any], console: Console) -> None:
     for key, value in result.items():
         if not isinstance(value, dict | list):
             shown = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-            figures.add_row(key.replace("_", " "), shown)
+            label = key.replace("_", " ") + (" (all kinds)" if key == "events_in_db" else "")
+            figures.add_row(label, shown)
     console.print(figures)
     table = Table("event", "expected", "found", "false", box=None, padding=(0, 2))
     for kind, row in result["by_type"].items():

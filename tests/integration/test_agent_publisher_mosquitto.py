@@ -102,11 +102,15 @@ def connect(mosquitto: Any, session: UUID) -> MqttBroker:
 
 
 class Centre:
-    """Stands in for ingest: stores every event once, acknowledges the gap-free part."""
+    """Stands in for ingest: stores every event once, acknowledges the gap-free part, and answers each
+    heartbeat with that again, asking for the rest when nothing came since the last one."""
 
     def __init__(self, url: str) -> None:
         self.stored: dict[UUID, Event] = {}
         self.deliveries = 0
+        self._watermark = 0
+        self._stream: UUID | None = None
+        self._seen_at_heartbeat = 0
         self.states: queue.SimpleQueue[DeviceState] = queue.SimpleQueue()
         self._broker = MqttBroker(
             address(url, "centre", "centre"),
@@ -124,6 +128,9 @@ class Centre:
                 continue
             if incoming.topic == TOPICS.events:
                 self._store(decode_event(incoming.payload))
+            elif incoming.topic == TOPICS.telemetry:
+                self._acknowledge(resend=self.deliveries == self._seen_at_heartbeat)
+                self._seen_at_heartbeat = self.deliveries
             elif incoming.topic == TOPICS.state:
                 self.states.put(decode_state(incoming.payload))
 
@@ -131,11 +138,15 @@ class Centre:
         self.deliveries += 1
         self.stored[event.id] = event
         have = {e.sequence for e in self.stored.values()}
-        watermark = 0
-        while watermark + 1 in have:
-            watermark += 1
-        ack = EventAck(stream_id=event.streamid, committed_sequence=watermark)
-        self._broker.publish(TOPICS.acks, ack.to_bytes(), qos=1)
+        while self._watermark + 1 in have:
+            self._watermark += 1
+        self._stream = event.streamid
+        self._acknowledge(resend=False)
+
+    def _acknowledge(self, *, resend: bool) -> None:
+        if self._stream is not None:
+            ack = EventAck(stream_id=self._stream, committed_sequence=self._watermark, resend=resend)
+            self._broker.publish(TOPICS.acks, ack.to_bytes(), qos=1)
 
     def wait_connected(self) -> None:
         wait_for(lambda: self._broker.connected)

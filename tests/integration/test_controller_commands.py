@@ -138,6 +138,11 @@ def test_refusals_are_explained(berlin: Run, tmp_path: Path) -> None:
     assert "KEY=VALUE" in berlin("stores", "add", "x", "--label", "north", code=1).output
     assert "nowhere.yaml" in berlin("stores", "add", "x", "--config", "nowhere.yaml", code=1).output
     assert "time zone 'Mars'" in berlin("events", "--tz", "Mars", code=1).output
+    for command in ("stock", "events"):
+        assert "'nope' does not exist" in berlin(command, "--store", "nope", code=1).output
+    usage = berlin("events", "--type", "nope", code=2).output
+    assert "out_of_stock" in usage
+    assert "status_changed" in usage
 
 
 def test_stock_and_events_are_shown_in_the_wanted_time_zone(

@@ -81,6 +81,7 @@ class LocalCluster:
             updated=sum(node.updated for node in seen),
             images=tuple(sorted({image for node in seen for image in node.images})),
             problems=tuple(problems),
+            blocked=any(node.blocked for node in seen),
             drift=drift_of(daemon_set),
         )
 
@@ -132,6 +133,7 @@ class _Node:
     updated: bool
     images: tuple[str, ...]
     problems: tuple[str, ...]
+    blocked: bool = False
 
     @classmethod
     def read(cls, node: NodeDir, desired: dict[str, Any]) -> "_Node":
@@ -156,6 +158,7 @@ class _Node:
             updated=bool(ready) and all(pod["template"] == wanted for pod in seen["pods"]),
             images=tuple(image for pod in pods for image in pod["images"]),
             problems=tuple(problems),
+            blocked=any(pod.get("blocked", False) for pod in pods),
         )
 
 

@@ -5,6 +5,7 @@ next supervisor start it again, as a kubelet does after a power cut.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ RESTART_MAX_S = 30.0
 STEADY_S = 30.0
 """A container that ran this long starts again with the first delay."""
 LOG_MAX_BYTES = 10_000_000
+LAST_WORDS_BYTES = 65_536
+"""Enough for a line with an exception in it."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,6 +59,8 @@ class Pod:
     failures: int = 0
     """Restarts in a row without a steady run between them."""
     problem: str = ""
+    blocked: bool = False
+    """``problem`` stays until a person does something."""
     ready: bool = False
     pids: list[int] = field(default_factory=list)
     _started: float = 0.0
@@ -144,7 +149,9 @@ class Pod:
             self.process = self._spawn(container, env)
         except (OSError, PermanentError, ValueError, LookupError, TypeError) as error:
             self._retry(f"container {container.get('name')}: cannot start: {error}", now)
+            self.blocked = isinstance(error, PermanentError)
             return
+        self.blocked = False
         self._started, self._health_seen = now, None
 
     def _spawn(self, container: dict[str, Any], env: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -209,11 +216,11 @@ class Pod:
         """The last line of the log: most often it says what was wrong."""
         try:
             with self._log.open("rb") as log:
-                log.seek(max(0, self._log.stat().st_size - 2048))
+                log.seek(max(0, self._log.stat().st_size - LAST_WORDS_BYTES))
                 lines = log.read().decode(errors="replace").strip().splitlines()
         except OSError as error:
             return f"; its log cannot be read: {error}"
-        return f": {lines[-1][:300]}" if lines else ""
+        return f": {spoken(lines[-1])[:300]}" if lines else ""
 
     def _check(self, now: float) -> None:
         health = self._read_health()
@@ -264,3 +271,15 @@ class Pod:
             os.killpg(self.process.pid, number)
         except ProcessLookupError:
             return
+
+
+def spoken(line: str) -> str:
+    """What a line of a log says: message and detail of the agent's JSON, any other line as it is."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(record, dict) or "message" not in record:
+        return line
+    parts = [str(record[key]) for key in ("message", "detail") if record.get(key)]
+    return ": ".join(parts)

@@ -5,7 +5,7 @@ under a mount path is rewritten to where that volume is.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,9 @@ def write_volumes(
                 write_private(directory / key, text.encode())
         elif "secret" in volume:
             secret = volume["secret"]
-            for key, data in read_secret(secrets, secret["secretName"], bool(secret.get("optional"))).items():
+            keys = _keys_of(template["spec"], name)
+            found = read_secret(secrets, secret["secretName"], bool(secret.get("optional")), keys)
+            for key, data in found.items():
                 write_private(directory / key, data)
         elif "hostPath" in volume:
             directory = node.host(volume["hostPath"]["path"])
@@ -60,15 +62,37 @@ def write_volumes(
     return directories
 
 
-def read_secret(secrets: Path | None, name: str, optional: bool) -> dict[str, bytes]:
-    """Keys and values of a secret: the files of the directory ``secrets/name``."""
+def _keys_of(spec: Mapping[str, Any], volume: str) -> list[str]:
+    """The keys of a secret that environment variables name as files below where it is mounted."""
+    keys = set()
+    for container in (*spec.get("initContainers", ()), *spec.get("containers", ())):
+        for mount in container.get("volumeMounts", ()):
+            path = mount["mountPath"].rstrip("/") + "/"
+            if mount["name"] == volume:
+                values = (str(entry.get("value", "")) for entry in container.get("env", ()))
+                keys |= {value.removeprefix(path) for value in values if value.startswith(path)}
+    return sorted(keys)
+
+
+def read_secret(
+    secrets: Path | None, name: str, optional: bool, keys: Sequence[str] = ()
+) -> dict[str, bytes]:
+    """Keys and values of a secret: the files of the directory ``secrets/name``. Raises
+    ``PermanentError`` when it is missing, or one of ``keys`` in it, unless it is ``optional``."""
     directory = secrets / name if secrets else None
     if directory is None or not directory.is_dir():
         if optional:
             return {}
         where = directory or f"{name}/ (no directory of secrets is set for this store)"
-        raise PermanentError(f"secret {name} is missing: create {where} with one file a key")
-    return {file.name: file.read_bytes() for file in sorted(directory.iterdir()) if file.is_file()}
+        wanted = f"the files {' and '.join(keys)}" if keys else "one file a key"
+        raise PermanentError(f"secret {name} is missing: create {where} with {wanted}")
+    found = {file.name: file.read_bytes() for file in sorted(directory.iterdir()) if file.is_file()}
+    missing = [key for key in keys if key not in found]
+    if missing and not optional:
+        raise PermanentError(
+            f"secret {name} lacks {' and '.join(missing)}: write one file a key into {directory}"
+        )
+    return found
 
 
 def mounts_of(container: Mapping[str, Any], volumes: Mapping[str, Path]) -> Mounts:

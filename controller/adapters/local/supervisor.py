@@ -130,6 +130,7 @@ class Supervisor:
                 "restarts": pod.restarts,
                 "pid": pod.pid,
                 "problem": pod.problem,
+                "blocked": pod.blocked,
                 "images": [c.get("image", "") for c in pod.record.template["spec"]["containers"]],
             }
             for pod in self._pods

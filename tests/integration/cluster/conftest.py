@@ -104,6 +104,7 @@ def secrets(tmp_path: Path) -> Path:
     directory = tmp_path / "secrets" / "storefleet-agent"
     directory.mkdir(parents=True)
     (directory / "mqtt-password").write_text("hush")
+    (directory / "artifact-token").write_text("hush, too")
     return tmp_path / "secrets"
 
 

@@ -189,7 +189,13 @@ def test_missing_secret_is_named_and_picked_up_once_it_is_there(
     store.cluster.apply(workload(1))
     seen = store.until(lambda seen: bool(seen.problems), "problem")
     assert "secret storefleet-agent is missing: create" in seen.problems[0]
+    assert "artifact-token and mqtt-password" in seen.problems[0]
+    assert seen.blocked
+    text = (moved / "mqtt-password").read_bytes()
+    (moved / "mqtt-password").unlink()
     moved.rename(password.parent)
+    store.until(lambda seen: "lacks mqtt-password" in "".join(seen.problems), "problem with the key")
+    password.write_bytes(text)
     assert store.ready(1).problems == ()
 
 

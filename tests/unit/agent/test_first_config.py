@@ -1,5 +1,6 @@
 """The first configuration: addresses as people type them, no secret in the file, a file that loads."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,29 @@ def test_written_file_loads_and_says_the_same() -> None:
 
 def test_nothing_seen_is_still_a_valid_file() -> None:
     assert load_store_config(to_text(first_config("device:0", (640, 480), []))).zones == ()
+
+
+def test_every_gtin_is_quoted() -> None:
+    zones = [ProposedZone(f"sku-{n}", 1, 2, (0.0, 0.0, 9.0, 9.0)) for n in range(12)]
+    lines = [
+        line for line in to_text(first_config("device:0", (640, 480), zones)).splitlines() if "gtin:" in line
+    ]
+    assert len(lines) == 12
+    assert all(re.fullmatch(r"\s*(- )?gtin: '\d{14}'", line) for line in lines)
+
+
+def test_a_missing_file_is_called_missing() -> None:
+    with pytest.raises(CameraError, match=r"the file 'nothing\.mp4' does not exist"):
+        camera_url("nothing.mp4")
+
+
+def test_a_file_that_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = tmp_path / "shelf.mp4"
+    video.touch()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read everything
+    with pytest.raises(CameraError, match=r"cannot read .*shelf.mp4': Permission denied"):
+        camera_url(str(video))

@@ -12,7 +12,7 @@ from agent.adapters.memory import MemoryOutbox
 from agent.envelope import Origin
 from agent.errors import ModelError, PermanentError
 from agent.ports import EventDraft
-from agent.try_source import Parts, Request, Trial, forget_shown
+from agent.try_source import Parts, Request, Trial, forget_shown, load_config
 
 
 def trial(tmp_path: Path, written: Path, *, force: bool) -> Trial:
@@ -46,3 +46,10 @@ def test_events_that_were_shown_are_forgotten(origin: Origin, draft: Callable[..
         forget_shown(outbox)
     status = outbox.status()
     assert (status.pending, status.last_sequence, status.state) == (0, 6, b"state")
+
+
+def test_a_bad_configuration_is_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("version: 1\nstore: [")
+    with pytest.raises(PermanentError, match=r"bad\.yaml: .*not valid YAML"):
+        load_config(bad, "device:0")

@@ -228,7 +228,6 @@ def shelves(berlin: Api, device: Any, now: datetime) -> Api:
         pytest.param({"zone": "zone-2"}, [2, 5, 8], id="zone"),
         pytest.param({"type": "out_of_stock"}, [10], id="type"),
         pytest.param({"type": "io.storefleet.shelf.out_of_stock.v1"}, [10], id="full type"),
-        pytest.param({"store": "paris-02"}, [], id="another store"),
         pytest.param({"camera": "cam-1", "newest_first": True, "limit": 2}, [11, 10], id="newest first"),
         pytest.param(
             {"since": "2026-05-04T11:43:25Z", "until": "2026-05-04T13:43:28+02:00"}, [5, 6, 7], id="time"
@@ -254,6 +253,19 @@ def test_bad_parameters_are_refused_by_name(shelves: Api, params: dict[str, Any]
     answer = shelves.admin.get("/v1/events", params=params)
     assert answer.status_code == 422
     assert next(iter(params)) in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/stock", "/v1/events", "/v1/epcis/events"])
+def test_a_store_that_does_not_exist_is_not_an_empty_one(shelves: Api, path: str) -> None:
+    answer = shelves.admin.get(path, params={"store": "nope"})
+    assert answer.status_code == 404
+    assert "'nope' does not exist" in answer.json()["detail"]
+
+
+def test_a_type_that_does_not_exist_is_refused_with_those_that_do(shelves: Api) -> None:
+    answer = shelves.admin.get("/v1/events", params={"type": "nope"})
+    assert answer.status_code == 422
+    assert all(word in answer.json()["detail"] for word in ("'nope'", "out_of_stock", "status_changed"))
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/stock", "/v1/stock/berlin-01/zone-1/history"])

@@ -51,6 +51,10 @@ RUNNING = Observed("r2", generation=3, observed_generation=3, desired=2, ready=2
             DESIRED, replace(RUNNING, updated=1), Action.WAIT, State.PROGRESSING, "1 of 2 nodes", id="half"
         ),
         pytest.param(
+            DESIRED, replace(RUNNING, updated=1, blocked=True, problems=("no secret",)), Action.BLOCKED,
+            State.BLOCKED, "no secret", id="waits-for-a-person",
+        ),
+        pytest.param(
             DESIRED, replace(RUNNING, updated=1, problems=("node n: image x cannot be pulled",)), Action.WAIT,
             State.PROGRESSING, "cannot be pulled", id="problem-is-named-at-once",
         ),
