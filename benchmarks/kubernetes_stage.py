@@ -93,7 +93,7 @@ class KubernetesStage:
                 self.stores[store.name] = store
             stack.callback(self._stop)
             self._say("loading the agent's image into every node")
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(3) as pool:
                 list(pool.map(lambda store: store.load_image(archive), self.stores.values()))
             self._start_cameras()
             self._start_centre()

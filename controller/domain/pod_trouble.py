@@ -110,6 +110,7 @@ def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
     failed.sort(key=lambda event: str(event.get("lastTimestamp") or ""))
     return {
         str(e.get("involvedObject", {}).get("uid")): str(e["message"]).partition(": ")[2].strip()
+        or "its probe gave no answer in time; is the node overloaded?"
         for e in failed
     }
 

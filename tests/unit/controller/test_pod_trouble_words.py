@@ -76,6 +76,12 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
         ),
         pytest.param(
             pod(RUNNING),
+            [warning("Readiness probe failed: ")],
+            ("the agent runs but is not ready: its probe gave no answer in time; is the node overloaded?",),
+            id="the-probe-took-too-long",
+        ),
+        pytest.param(
+            pod(RUNNING),
             [warning("Readiness probe errored: rpc error: DeadlineExceeded: took too long")],
             ("the agent runs but is not ready: rpc error: DeadlineExceeded: took too long",),
             id="the-probe-gave-no-answer",
