@@ -36,10 +36,11 @@ from storefleet.scoring import nearest_rank
 
 SERVICE_MANAGER_S = 2.0
 """After which a killed kubelet or containerd is started again, as systemd does with k3s."""
-RECOVERY_TIMEOUT_S = 120.0
+RECOVERY_TIMEOUT_S = 240.0
+"""Three clusters on two cores that others use as well are slow; what is measured is reported."""
 CATCH_UP_TIMEOUT_S = 330.0
 """An unreachable store is asked at least every five minutes."""
-EVENT_TIMEOUT_S = 60.0
+EVENT_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ class KubernetesStage:
     def events(self) -> list[Json]:
         return list(self.client.pages("/v1/events"))
 
-    def await_ready(self, stores: Iterable[str] | None = None, timeout_s: float = 90) -> dict[str, Json]:
+    def await_ready(self, stores: Iterable[str] | None = None, timeout_s: float = 240) -> dict[str, Json]:
         """Until the current deployments are ready and every camera of their devices is watched."""
         names = list(stores or self.names)
 
@@ -335,6 +335,11 @@ def watched(devices: Iterable[Json]) -> int:
         if camera["status"] == "online"
     }
     return len(seen)
+
+
+def slowness() -> float:
+    """How many programs wait for each processor, at least 1: so many times longer may things take."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _log(store: Store, pod: str, container: str, lines: int = 8) -> str:

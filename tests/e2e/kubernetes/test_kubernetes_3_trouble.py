@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.kubernetes_stage import NAMESPACE, KubernetesStage, storefleet
+from benchmarks.kubernetes_stage import NAMESPACE, KubernetesStage, slowness, storefleet
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -16,8 +16,8 @@ pytestmark = [
 ]
 
 NAMED_WITHIN_S = 30.0
-ENOUGH_FOR_ALL_S = 90.0
-"""A busy machine may be slower; how long it took is checked where it is printed."""
+ENOUGH_S = 180.0
+"""Then something is wrong, however busy the machine."""
 
 
 def wrong_kubeconfig(stage: KubernetesStage, directory: Path) -> dict[str, str]:
@@ -90,10 +90,11 @@ def test_trouble_is_named(stage: KubernetesStage, tmp_path: Path) -> None:
         return len(named) == len(TROUBLES)
 
     try:
-        stage.wait("all troubles named", all_named, ENOUGH_FOR_ALL_S)
+        stage.wait("all troubles named", all_named, ENOUGH_S)
     finally:
         print(named)
-    assert max(named.values()) < NAMED_WITHIN_S + len(TROUBLES), "a second each to register and deploy"
+    allowed = NAMED_WITHIN_S + len(TROUBLES)  # a second each to register and deploy
+    assert max(named.values()) < allowed * slowness()
 
 
 @pytest.mark.parametrize(
@@ -113,11 +114,11 @@ def test_an_agent_that_fails_is_named_and_the_next_release_mends_it(
         took = stage.wait(
             f"{words} in status",
             lambda: all(word in storefleet(stage, "status") for word in words),
-            ENOUGH_FOR_ALL_S,
+            ENOUGH_S,
         )
     finally:
         print(storefleet(stage, "status"))
-    assert took < NAMED_WITHIN_S
+    assert took < NAMED_WITHIN_S * slowness()
     stage.deploy("v2", [store])
     stage.await_ready([store])
     assert [d for d in stage.stores[store].pods(NAMESPACE) if d["status"]["phase"] != "Running"] == []
