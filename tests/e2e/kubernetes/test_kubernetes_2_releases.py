@@ -57,7 +57,7 @@ def test_agents_run_without_rights_and_without_root(stage: KubernetesStage) -> N
 
 @pytest.mark.parametrize("fault", list(FAULTS), ids=lambda fault: fault.replace(" ", "-"))
 def test_a_store_recovers_by_itself(stage: KubernetesStage, fault: str) -> None:
-    print(figures := recover(stage, stage.names[0], fault))
+    print(recover(stage, stage.names[0], fault))
     found = account(stage)
     assert found | NOTHING_WRONG == found
 
