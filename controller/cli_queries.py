@@ -23,6 +23,8 @@ from controller.errors import ClientError, ControllerError, InvalidError, Perman
 from controller.settings import ClientSettings
 
 FOLLOW_EVERY_S = 1.0
+MAX_UNREADY = 20
+"""So many stores with trouble does ``status`` name."""
 
 console = Console()
 errors = Console(stderr=True)
@@ -71,13 +73,16 @@ def asking() -> Iterator[Client]:
 
 
 def status(as_json: AsJson = False, tz: Zone = "local") -> None:
-    """Whether the controller does its work. Exit code 1 when not. Example: storefleet status"""
+    """Whether the controller does its work (exit code 1 when not), and which stores do not run what they
+    should, with the reason. Example: storefleet status"""
     with asking() as client:
         clock = clock_for(tz)
         health = client.health()
         open_gaps = list(client.pages("/v1/gaps", open_only=True, limit=1000))
+        deployed = _deployed(client) if health["ready"] else []
+    unready = [d for d in deployed if d["state"] != "ready"]
     if as_json:
-        print_json(health | {"open_gaps": len(open_gaps)})
+        print_json(health | {"open_gaps": len(open_gaps), "stores_not_ready": unready})
     else:
         ingest = health["ingest"]
         console.print("[green]ready[/]" if health["ready"] else "[red]not ready[/]")
@@ -88,8 +93,20 @@ def status(as_json: AsJson = False, tz: Zone = "local") -> None:
             f"{ingest['refused']} refused, {ingest['queued']} queued, {ingest['lag_s']:.1f} s behind"
         )
         console.print(f"last commit: {clock.show(ingest['last_commit_at'])}, open gaps: {len(open_gaps)}")
+        if deployed:
+            console.print(f"stores: {len(deployed) - len(unready)} of {len(deployed)} run what they should")
+        for one in unready[:MAX_UNREADY]:
+            words = f"  {one['store']}: {one['release']} {one['state']}: {one['message']}"
+            console.print(plain(words), style="yellow", markup=False, highlight=False)
+        if len(unready) > MAX_UNREADY:
+            console.print(f"  and {len(unready) - MAX_UNREADY} more: storefleet deployments")
     if not health["ready"]:
         raise typer.Exit(1)
+
+
+def _deployed(client: Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/v1/deployments/current")["items"]
+    return found
 
 
 def fleet(store: StoreOption = None, limit: Limit = 100, as_json: AsJson = False) -> None:

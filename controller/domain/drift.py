@@ -1,7 +1,8 @@
 """What someone changed in a live object, compared with what was applied last.
 
 Only fields that were applied count: a server fills in defaults, and others may add labels. Lists of
-named things (containers, volumes, environment variables) are compared by name, as the server merges them.
+named things (containers, volumes, environment variables) are compared by name, as the server merges them;
+other lists of objects (the sources of a projected volume) place by place.
 """
 
 from collections.abc import Iterator
@@ -42,7 +43,10 @@ def _differences(path: str, applied: Any, live: Any) -> Iterator[str]:
 def _list_differences(path: str, applied: list[Any], live: list[Any]) -> Iterator[str]:
     key = _merge_key(applied)
     if key is None:
-        if applied != live:
+        if len(applied) == len(live) and all(isinstance(item, dict) for item in (*applied, *live)):
+            for index, (item, found) in enumerate(zip(applied, live, strict=True)):
+                yield from _differences(f"{path}[{index}]", item, found)
+        elif applied != live:
             yield f"{path} is {_short(live)} instead of {_short(applied)}"
         return
     found = {item.get(key): item for item in live if isinstance(item, dict)}

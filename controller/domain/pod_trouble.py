@@ -12,7 +12,7 @@ from controller.domain.workload import CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Ma
 _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a healthy start."""
-_NOT_READY = "Readiness probe failed: "
+_NOT_READY = ("Readiness probe failed: ", "Readiness probe errored: ")
 MAX_WORDS = 400
 """Of a crashed container: the end of its log may be 2 KB."""
 
@@ -109,7 +109,8 @@ def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
     failed = [e for e in events if str(e.get("message", "")).startswith(_NOT_READY)]
     failed.sort(key=lambda event: str(event.get("lastTimestamp") or ""))
     return {
-        str(e.get("involvedObject", {}).get("uid")): str(e["message"]).removeprefix(_NOT_READY).strip()
+        str(e.get("involvedObject", {}).get("uid")): str(e["message"]).partition(": ")[2].strip()
+        or "its probe gave no answer in time; is the node overloaded?"
         for e in failed
     }
 

@@ -332,11 +332,12 @@ def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadS
 
 def _probes(settings: WorkloadSettings) -> Manifest:
     """Start-up may take as long as the first load of a model on a slow node; readiness gates the
-    hand-over, so it is asked often; liveness only catches an inference loop that no longer turns."""
+    hand-over, so it is asked often; liveness only catches an inference loop that no longer turns. A probe
+    is a program of its own, which takes seconds to start where a node has more to do than it can."""
     live = {"exec": {"command": [*settings.command, "health", "--live"]}}
     ready = {"exec": {"command": [*settings.command, "health", "--ready"]}}
     return {
-        "startupProbe": {**live, "periodSeconds": 3, "timeoutSeconds": 5, "failureThreshold": 60},
-        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 2},
+        "startupProbe": {**live, "periodSeconds": 3, "timeoutSeconds": 10, "failureThreshold": 60},
+        "readinessProbe": {**ready, "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 2},
         "livenessProbe": {**live, "periodSeconds": 15, "timeoutSeconds": 10, "failureThreshold": 4},
     }

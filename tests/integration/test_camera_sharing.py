@@ -140,16 +140,21 @@ class Nodes:
         }
         with (here / f"{node}.log").open("ab") as log:
             self._processes[node] = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run"], env=environment, stderr=log
+                [sys.executable, "-m", "agent", "run"], env=environment, stderr=log, start_new_session=True
             )
 
     def signal(self, node: str, number: signal.Signals) -> None:
-        self._processes[node].send_signal(number)
+        """To the agent; SIGSTOP and SIGCONT to its camera workers as well, as when a machine is paused."""
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            os.killpg(self._processes[node].pid, number)
+        else:
+            self._processes[node].send_signal(number)
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._processes[node].wait(20)
 
     def stop_all(self) -> None:
         for process in self._processes.values():
+            process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait(10)
 

@@ -209,6 +209,14 @@ def test_what_was_applied_is_found_again_in_the_live_object() -> None:
         ),
         pytest.param({"c": [{"name": "x"}]}, {"c": []}, ("c[x] was removed",), id="removed-from-named-list"),
         pytest.param({"c": ["a"]}, {"c": ["a", "b"]}, ("c is ['a', 'b'] instead of ['a']",), id="plain-list"),
+        pytest.param(
+            {"c": [{"d": {"e": 1}}]}, {"c": [{"d": {"e": 1, "f": 2}}]}, (),
+            id="defaults-in-a-list-of-objects",
+        ),
+        pytest.param(
+            {"c": [{"d": {"e": 1}}]}, {"c": [{"d": {"e": 3}}]}, ("c[0].d.e is 3 instead of 1",),
+            id="changed-in-a-list-of-objects",
+        ),
         pytest.param({"c": ["a"]}, {"c": None}, ("c is None instead of ['a']",), id="another-type"),
     ],
 )  # fmt: skip

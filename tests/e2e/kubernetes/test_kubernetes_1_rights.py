@@ -1,0 +1,127 @@
+"""What the stores' manifests allow, asked of real API servers before anything is deployed."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.kubernetes_stage import MANIFESTS, NAMESPACE, KubernetesStage
+from contract.signing import Signed
+from contract.workload import ModelManifest
+from controller.domain.release import Release
+from controller.domain.workload import (
+    StoreSite,
+    WorkloadSettings,
+    build_workload,
+    for_server,
+    with_last_applied,
+)
+from k3s.testbed.api import Api, ApiError
+
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.skipif(os.geteuid() != 0, reason="network namespaces, mounts and containers need root"),
+    pytest.mark.timeout(1800),  # the first run on a machine may have to build Kubernetes and the image
+]
+
+INSIDE = f"/api/v1/namespaces/{NAMESPACE}"
+WORKLOADS = f"/apis/apps/v1/namespaces/{NAMESPACE}"
+RIGHTS = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+
+FORBIDDEN_TO_ALL = (
+    ("GET", f"{INSIDE}/secrets"),
+    ("GET", f"{INSIDE}/secrets/storefleet-agent"),
+    ("POST", f"{INSIDE}/pods"),
+    ("GET", f"{INSIDE}/pods/any/log"),
+    ("POST", f"{INSIDE}/pods/any/exec"),
+    ("DELETE", f"{INSIDE}/pods/any"),
+    ("POST", f"{INSIDE}/serviceaccounts/default/token"),
+    ("POST", f"{RIGHTS}/roles"),
+    ("POST", f"{RIGHTS}/rolebindings"),
+    ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+    ("POST", f"{WORKLOADS}/deployments"),
+    ("GET", "/api/v1/nodes"),
+    ("GET", "/api/v1/secrets"),
+    ("GET", "/api/v1/pods"),
+    ("GET", "/api/v1/namespaces"),
+    ("DELETE", f"/api/v1/namespaces/{NAMESPACE}"),
+    ("GET", "/api/v1/namespaces/kube-system/configmaps"),
+    ("POST", "/apis/apps/v1/namespaces/kube-system/daemonsets"),
+)
+FORBIDDEN = {
+    "storefleet-controller": (*FORBIDDEN_TO_ALL, ("GET", LEASES)),
+    "storefleet-agent": (
+        *FORBIDDEN_TO_ALL,
+        ("GET", f"{INSIDE}/pods"),
+        ("GET", f"{INSIDE}/configmaps"),
+        ("GET", f"{WORKLOADS}/daemonsets/storefleet-agent"),
+        ("DELETE", f"{LEASES}/any"),
+        ("GET", "/apis/coordination.k8s.io/v1/leases"),
+        ("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
+    ),
+    "default": (
+        *FORBIDDEN_TO_ALL,
+        ("GET", f"{INSIDE}/pods"),
+        ("GET", f"{INSIDE}/configmaps"),
+        ("GET", LEASES),
+    ),
+}
+
+
+@pytest.mark.parametrize("account", list(FORBIDDEN))
+def test_an_account_of_the_store_may_do_nothing_beyond_its_work(stage: KubernetesStage, account: str) -> None:
+    api = Api.of(next(iter(stage.stores.values())).service_account_kubeconfig(NAMESPACE, account))
+    allowed = []
+    for method, path in FORBIDDEN[account]:
+        try:
+            api.request(method, path, body={} if method == "POST" else None)
+        except ApiError as error:
+            if error.status == 403:
+                continue
+            allowed.append(f"{method} {path}: HTTP {error.status} {error}")
+        else:
+            allowed.append(f"{method} {path}")
+    assert allowed == []
+
+
+@pytest.mark.parametrize("folder", ["store", "store-behind-nat"])
+def test_a_store_accepts_every_manifest(stage: KubernetesStage, folder: str) -> None:
+    store = stage.stores[stage.names[1]]
+    manifests = kustomized(MANIFESTS / folder)
+    assert {"Namespace", "Role", "RoleBinding", "ServiceAccount"} <= {each["kind"] for each in manifests}
+    for manifest in manifests:
+        assert store.api.apply(manifest, dry_run=True)["kind"] == manifest["kind"]
+
+
+@pytest.mark.parametrize("leases", ["", "kubernetes"])
+def test_a_store_accepts_the_workload_of_a_release(stage: KubernetesStage, leases: Any) -> None:
+    store = stage.stores[stage.names[1]]
+    manifest = ModelManifest(
+        digest="sha256:" + "a" * 64,
+        size_bytes=3,
+        name="shelf",
+        version="1",
+        format="openvino",
+        task="detect",
+        names=("cola-can",),
+        image_size=(320, 320),
+    )
+    signed = Signed(payload=manifest.model_dump_json(), key_id="0" * 16, signature="c2ln")
+    release = Release("v1", "example.org/agent:1", manifest, signed)
+    settings = WorkloadSettings("mqtt://127.0.0.1:1883", "http://127.0.0.1:1", camera_leases=leases)
+    workload = build_workload(release, StoreSite(store.name, "version: 1\n", "pem"), "r-1", settings)
+    daemon_set, degraded = for_server(workload.daemon_set, (1, 20))
+    assert degraded, "this server has no surge, and says so"
+    for wanted in (workload.config_map, with_last_applied(daemon_set)):
+        kept = store.api.apply(wanted, dry_run=True)
+        assert kept["metadata"]["name"] == wanted["metadata"]["name"]
+
+
+def kustomized(folder: Path) -> list[dict[str, Any]]:
+    command = ["kubectl", "kustomize", str(folder)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
