@@ -3,7 +3,7 @@
 
 ARGS ?=
 
-.PHONY: demo test setup lint bench lock clean
+.PHONY: demo test test-kubernetes setup lint bench lock clean
 
 demo: ## set up and run the demonstration
 	@scripts/setup.sh run
@@ -13,6 +13,10 @@ test: ## set up and run every check and test
 	@scripts/setup.sh test
 	@scripts/setup.sh models
 	@scripts/test.sh
+
+test-kubernetes: ## the tests on real clusters and images (root; builds Kubernetes once, 5 to 20 minutes)
+	@scripts/setup.sh kubernetes
+	@.venv/bin/python -m pytest -q -m kubernetes --durations=10 tests/integration tests/e2e
 
 setup: ## only set up
 	@scripts/setup.sh run

@@ -3,6 +3,7 @@
 #
 #   scripts/setup.sh run      what 'make demo' needs: system packages and .venv/
 #   scripts/setup.sh test     that, and what 'make test' needs besides
+#   scripts/setup.sh kubernetes   what 'make test-kubernetes' needs besides
 #   scripts/setup.sh models   PyTorch and Ultralytics (about 6 GB), outside the checkout
 #
 # PYTHON=/path/to/python3.12 picks another Python (3.11 or later).
@@ -155,9 +156,14 @@ case "${1:-run}" in
         install_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
         set_up_venv test
         ;;
+    kubernetes)
+        mapfile -t cluster_packages < <("$python" k3s/testbed/packages.py)
+        install_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}" "${cluster_packages[@]}"
+        set_up_venv test
+        ;;
     models)
         [ -d .venv ] || fail "run 'scripts/setup.sh run' first"
         set_up_models
         ;;
-    *) fail "usage: scripts/setup.sh [run|test|models]" 2 ;;
+    *) fail "usage: scripts/setup.sh [run|test|kubernetes|models]" 2 ;;
 esac

@@ -15,7 +15,7 @@ stage() { # stage NAME COMMAND...
 }
 
 pytest_in() {
-    # tests marked kubernetes start whole clusters and build Kubernetes first: pytest -m kubernetes
+    # those marked kubernetes build Kubernetes and images and start whole clusters: make test-kubernetes
     .venv/bin/python -m pytest "$1" -q --durations=10 -m "not kubernetes"
 }
 

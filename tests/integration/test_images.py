@@ -25,6 +25,7 @@ from k3s.testbed.packages import IMAGES
 from k3s.testbed.requirements import missing
 
 pytestmark = [
+    pytest.mark.kubernetes,
     pytest.mark.timeout(900),  # the first build takes minutes
     pytest.mark.skipif(os.geteuid() != 0, reason="building images needs root"),
     pytest.mark.skipif(bool(missing(IMAGES)), reason=f"not installed: {', '.join(missing(IMAGES))}"),
