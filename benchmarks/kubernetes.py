@@ -119,11 +119,13 @@ def roll_out(stage: KubernetesStage, release: str) -> Rollout:
 def recover(stage: KubernetesStage, store: str, fault: str) -> Recovery:
     """Break something in the store and wait until all is as before. Nobody mends anything but the service
     manager of the node, and whoever fills the disk empties it again."""
-    before = {key: session(device) for key, device in stage.devices().items() if key[0] == store}
-    began, restarted = time.time(), FAULTS[fault](stage, store)
+    before = agents(stage, store)
+    began = time.time()
+    restarts = FAULTS[fault](stage, store)
 
     def recovered() -> bool:
-        devices = {key: device for key, device in stage.devices().items() if key in before}
+        devices = {key: device for key, device in stage.devices().items() if key[0] == store}
+        now = agents(stage, store)
         deployment = stage.current()[store]
         return (
             deployment["state"] == "ready"
@@ -132,9 +134,10 @@ def recover(stage: KubernetesStage, store: str, fault: str) -> Recovery:
                 watches(device, deployment["rollout_id"])
                 and not device["outbox_full"]
                 and seconds(device["last_seen"]) > began
-                and (session(device) != before[key]) == restarted
-                for key, device in devices.items()
+                for device in devices.values()
             )
+            and len(now) == len(before)
+            and (not restarts or not before & now)
         )
 
     stage.wait(f"{store} recovered: {fault}", recovered, RECOVERY_TIMEOUT_S)
@@ -322,9 +325,14 @@ FAULTS: dict[str, Callable[[KubernetesStage, str], bool]] = {
 crashes twice in a row, which Kubernetes would punish with a pause of its own."""
 
 
-def session(device: dict[str, Any]) -> str:
-    """Changes when the agent starts anew."""
-    return str((device["telemetry"] or {}).get("session_id"))
+def agents(stage: KubernetesStage, store: str) -> set[str]:
+    """Ids of the containers in which agents run."""
+    return {
+        status["containerID"]
+        for pod in stage.stores[store].pods(NAMESPACE)
+        for status in pod["status"].get("containerStatuses", ())
+        if "running" in status["state"]
+    }
 
 
 def seconds(text: str) -> float:
