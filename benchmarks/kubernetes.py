@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -21,21 +21,17 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.kubernetes_faults import FAULTS
 from benchmarks.kubernetes_stage import (
-    AGENT,
     NAMESPACE,
-    NODE_DATA,
     KubernetesOptions,
     KubernetesStage,
     watched,
     watches,
 )
-from k3s.testbed import TestbedError
 from storefleet.demo.report import duplicates, lost
 from storefleet.scoring import nearest_rank
 
-SERVICE_MANAGER_S = 2.0
-"""After which a killed kubelet or containerd is started again, as systemd does with k3s."""
 RECOVERY_TIMEOUT_S = 240.0
 """Three clusters on two cores that others use as well are slow; what is measured is reported."""
 CATCH_UP_TIMEOUT_S = 330.0
@@ -119,11 +115,13 @@ def roll_out(stage: KubernetesStage, release: str) -> Rollout:
 def recover(stage: KubernetesStage, store: str, fault: str) -> Recovery:
     """Break something in the store and wait until all is as before. Nobody mends anything but the service
     manager of the node, and whoever fills the disk empties it again."""
-    before = {key: session(device) for key, device in stage.devices().items() if key[0] == store}
-    began, restarted = time.time(), FAULTS[fault](stage, store)
+    before = agents(stage, store)
+    began = time.time()
+    restarts = FAULTS[fault](stage, store)
 
     def recovered() -> bool:
-        devices = {key: device for key, device in stage.devices().items() if key in before}
+        devices = {key: device for key, device in stage.devices().items() if key[0] == store}
+        now = agents(stage, store)
         deployment = stage.current()[store]
         return (
             deployment["state"] == "ready"
@@ -132,9 +130,10 @@ def recover(stage: KubernetesStage, store: str, fault: str) -> Recovery:
                 watches(device, deployment["rollout_id"])
                 and not device["outbox_full"]
                 and seconds(device["last_seen"]) > began
-                and (session(device) != before[key]) == restarted
-                for key, device in devices.items()
+                for device in devices.values()
             )
+            and len(now) == len(before)
+            and (not restarts or not before & now)
         )
 
     stage.wait(f"{store} recovered: {fault}", recovered, RECOVERY_TIMEOUT_S)
@@ -243,88 +242,14 @@ def account(stage: KubernetesStage) -> dict[str, int]:
     }
 
 
-def kill_agent(stage: KubernetesStage, store: str) -> bool:
-    for node in range(len(stage.stores[store].nodes)):
-        for pid in stage.agent_pids(store, node):
-            stage.on_node(store, "kill", "-KILL", pid, node=node)
-    return True
-
-
-def delete_pod(stage: KubernetesStage, store: str) -> bool:
-    cluster = stage.stores[store]
-    for pod in cluster.pods(NAMESPACE):
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['metadata']['name']}"
-        cluster.api.request("DELETE", path)
-    return True
-
-
-def remove_daemon_set(stage: KubernetesStage, store: str) -> bool:
-    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/{AGENT}"
-    stage.stores[store].api.request("DELETE", path)
-    return True
-
-
-def corrupt_model(stage: KubernetesStage, store: str) -> bool:
-    """Damage the running model on the disk; then the agent has to start from it."""
-    digest = stage.digests[stage.current()[store]["release"]]
-    for node in range(len(stage.stores[store].nodes)):
-        target = f"of={stage.model_path(digest)}"
-        words = ("dd", "if=/dev/urandom", target, "bs=4096", "count=4", "seek=9", "conv=notrunc")
-        stage.on_node(store, *words, node=node)
-    return kill_agent(stage, store)
-
-
-def kill_with_agent(program: str) -> Callable[[KubernetesStage, str], bool]:
-    """Kill a program of the node, and the agent while it is away, so that the agent's return needs it."""
-
-    def kill(stage: KubernetesStage, store: str) -> bool:
-        (node,) = stage.stores[store].nodes
-        pids = stage.agent_pids(store)
-        node.kill(program)
-        for pid in pids:
-            stage.on_node(store, "kill", "-KILL", pid)
-        time.sleep(SERVICE_MANAGER_S)
-        node.start(program)
-        return True
-
-    return kill
-
-
-def fill_disk(stage: KubernetesStage, store: str) -> bool:
-    """Fill the disk of outbox and models until the agent says so, then free it."""
-    filler = f"{NODE_DATA}/filler"
-    try:
-        stage.on_node(store, "dd", "if=/dev/zero", f"of={filler}", "bs=1M")
-    except TestbedError as error:
-        if "No space left" not in str(error):
-            raise
-    try:
-        stage.wait(
-            f"{store} says that its disk is full",
-            lambda: any(d["outbox_full"] for (name, _), d in stage.devices().items() if name == store),
-            RECOVERY_TIMEOUT_S,
-        )
-    finally:
-        stage.on_node(store, "rm", filler)
-    return False
-
-
-FAULTS: dict[str, Callable[[KubernetesStage, str], bool]] = {
-    "agent killed": kill_agent,
-    "pod deleted": delete_pod,
-    "cached model damaged, agent killed": corrupt_model,
-    "DaemonSet removed": remove_daemon_set,
-    "kubelet and agent killed": kill_with_agent("kubelet"),
-    "disk filled and freed": fill_disk,
-    "containerd and agent killed": kill_with_agent("containerd"),
-}
-"""Each breaks something in a store, and tells whether the agent has to start anew. In this order no container
-crashes twice in a row, which Kubernetes would punish with a pause of its own."""
-
-
-def session(device: dict[str, Any]) -> str:
-    """Changes when the agent starts anew."""
-    return str((device["telemetry"] or {}).get("session_id"))
+def agents(stage: KubernetesStage, store: str) -> set[str]:
+    """Ids of the containers in which agents run."""
+    return {
+        status["containerID"]
+        for pod in stage.stores[store].pods(NAMESPACE)
+        for status in pod["status"].get("containerStatuses", ())
+        if "running" in status["state"]
+    }
 
 
 def seconds(text: str) -> float:

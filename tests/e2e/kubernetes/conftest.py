@@ -1,6 +1,7 @@
 """Three real stores, one of two nodes, for all tests of this directory: starting them takes a minute.
 
-The tests follow one another as the life of these stores does, and each leaves them running a release."""
+The tests follow one another as the life of these stores does, and each leaves them running a release.
+``STOREFLEET_TEST_AGENT_IMAGE`` names the archive of an image to test instead of this checkout's."""
 
 import os
 from collections.abc import Iterator

@@ -6,7 +6,8 @@ from importlib.resources import as_file, files
 
 import pytest
 
-from benchmarks.kubernetes import FAULTS, account, cut_off, recover, roll_out, take_over
+from benchmarks.kubernetes import account, cut_off, recover, roll_out, take_over
+from benchmarks.kubernetes_faults import FAULTS
 from benchmarks.kubernetes_stage import NAMESPACE, KubernetesStage, slowness, storefleet
 from storefleet.demo.stage import RELEASES
 
