@@ -80,7 +80,7 @@ def test_agent_runs_with_its_files_and_nobody_else_can_read_them(
     assert store.watch_log()[0][1:3] == ["begin", rollout(1)]
     assert store.watch_log()[0][4] == "node-1"
     files = [f for kind in ("config", "secrets") for f in store.directory.root.rglob(f"volumes/{kind}/*")]
-    assert len(files) == 4
+    assert len(files) == 5
     for path in [*files, *store.directory.root.rglob("pods/*"), store.directory.desired]:
         assert path.stat().st_mode & 0o077 == 0, path
     passwords = [file.read_text() for file in store.directory.root.rglob("mqtt-password")]
