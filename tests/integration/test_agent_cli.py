@@ -230,7 +230,7 @@ def test_try_shows_a_live_view(still_life: Path, model: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["no-such-file.mp4"], "neither a file nor a camera"),
+        (["no-such-file.mp4"], "the file 'no-such-file.mp4' does not exist"),
         (["rtsp://me:s3cr3t@127.0.0.1:9/x"], "no picture"),
         (["{video}", "--model", "{video}"], "neither an ONNX file nor an OpenVINO bundle"),
         (["{video}", "--config", "none.yaml"], "cannot read none.yaml"),
