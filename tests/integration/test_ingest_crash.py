@@ -199,6 +199,7 @@ def test_killed_controllers_and_brokers_lose_nothing_and_store_nothing_twice(
         thread.join(5)
     for sender in senders:
         sender.close()
+    until(lambda: controller.health()["ready"], "the last controller to be up", 20)
     assert controller.end(signal.SIGTERM) == 0, controller.log
     assert {k: sorted(v) for k, v in all_events(database).items()} == {
         device.stream: list(range(1, count + 1)) for device in devices
