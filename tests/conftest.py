@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -26,6 +25,7 @@ from contract.messages import DeviceState, Telemetry
 from contract.names import StockLevel
 from contract.topics import DeviceTopics
 from controller.ports import Received
+from storefleet.demo.processes import free_port
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -120,14 +120,6 @@ def new_device() -> Callable[..., FakeDevice]:
 @pytest.fixture(scope="session")
 def now() -> datetime:
     return NOW
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Postgres:

@@ -12,16 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from storefleet.demo.processes import free_port
+
 STORES = ("berlin-01", "paris-02")
 CENTRE = "centre"
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(condition: Callable[[], object], timeout: float = 10.0, what: str = "condition") -> None:

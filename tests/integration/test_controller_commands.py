@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from controller import cli
 from controller.adapters.database import Database, open_database
 from controller.ingest_batch import ingest_batch
 from controller.ports import Received
+from storefleet.demo.processes import free_port
 
 Run = Callable[..., Result]
 
@@ -58,13 +58,6 @@ def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield directory
     process.terminate()
     assert process.wait(20) == 0, (directory / "log").read_text()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _has_database(url: str) -> bool:

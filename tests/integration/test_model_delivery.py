@@ -28,6 +28,7 @@ from agent.errors import TransientError
 from contract.workload import Env, decode_health, decode_manifest, decode_signed
 from controller import cli, cli_releases, cli_staging
 from controller.models import cli as cli_models
+from storefleet.demo.processes import free_port
 
 CONFIG = """\
 version: 1
@@ -39,13 +40,6 @@ zones:
 """
 HEADERS = 20_000
 """More than all requests of a test send beside the artifacts."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for(condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
