@@ -27,6 +27,7 @@ class Package:
 
 CNI_BIN = "/usr/lib/cni"
 GO = "/usr/lib/go-1.19/bin/go"
+REFLECT2 = "/usr/share/gocode/src/github.com/modern-go/reflect2"
 
 RUN = (
     Package("iproute2", "ip", "network namespaces and links"),
@@ -44,6 +45,7 @@ BUILD = (
     Package("golang-1.19-go", GO, "compiles Kubernetes"),
     Package("make", "make", "the same"),
     Package("rsync", "rsync", "the same"),
+    Package("golang-github-modern-go-reflect2-dev", REFLECT2, "replaces a library that this Go breaks"),
 )
 """To build Kubernetes from Debian's source, besides."""
 

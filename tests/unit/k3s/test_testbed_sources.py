@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from k3s.testbed.debian_source import Source, convert_line, convert_stanza, parse_uris, read_sources
 from k3s.testbed.errors import TestbedError
-from k3s.testbed.source_build import PROGRAMS, cache_directory, find_built, upstream_version
+from k3s.testbed.source_build import PROGRAMS, RECIPE, cache_directory, find_built, upstream_version
 
 STANZA = """# a comment
 Types: deb
@@ -99,13 +99,13 @@ def test_unreadable_version_is_refused() -> None:
 def test_cache_is_outside_the_checkout_and_counts_only_when_complete(tmp_path: Path) -> None:
     cache = cache_directory({"XDG_CACHE_HOME": str(tmp_path)})
     assert cache_directory({"HOME": "/home/x"}) == Path("/home/x/.cache/storefleet/kubernetes")
-    for version, age_s in (("1.20.2", 100), ("1.33.4", 0)):
+    for version, age_s in ((f"1.20.2-{RECIPE}", 100), (f"1.33.4-{RECIPE}", 0), ("1.40.0", 0)):
         programs = cache / version / "bin"
         programs.mkdir(parents=True)
         for name in PROGRAMS[:-1]:
             (programs / name).touch(mode=0o755)
-        assert find_built(cache) is None or version != "1.20.2"
+        assert find_built(cache) is None or not version.startswith("1.20.2")
         (programs / PROGRAMS[-1]).touch(mode=0o755)
         moment = programs.stat().st_mtime - age_s
         os.utime(programs, (moment, moment))
-    assert find_built(cache) == cache / "1.33.4/bin"
+    assert find_built(cache) == cache / f"1.33.4-{RECIPE}/bin"
