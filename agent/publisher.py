@@ -17,6 +17,7 @@ from agent.envelope import utc
 from agent.errors import TransientError
 from agent.ports import Broker, Incoming, Outbox, OutboxStatus
 from contract.errors import MessageError
+from contract.events import HISTORICAL_AFTER_S
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
@@ -31,8 +32,6 @@ WINDOW = 500
 """Events on their way to the centre that it has not yet committed."""
 BATCH = 200
 """Events read from the outbox at a time; between batches acknowledgements are handled."""
-HISTORICAL_AFTER_S = 10.0
-"""An event sent later than this after it was recorded is history, not news."""
 TURN_S = 0.05
 """How long one turn waits for the broker: the most that a new event waits before it is sent."""
 REBIRTH_PAUSE_S = 5.0

@@ -23,6 +23,8 @@ _SOURCE = re.compile(r"^/stores/([^/]+)/devices/([^/]+)/cameras/([^/]+)$")
 
 Count = Annotated[int, Field(ge=0, le=10_000)]
 TYPE_PREFIX = "io.storefleet."
+HISTORICAL_AFTER_S = 10.0
+"""An event sent, or received, later than this after it was recorded is history, not news."""
 
 
 class ZoneData(Message):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from contract.messages import EventAck
+from controller.device_clocks import DeviceClocks
 from controller.domain.page import MAX_LIMIT, PageRequest
 from controller.domain.sequence import Stream, StreamKey
 from controller.errors import ControllerError, TransientError
@@ -62,6 +63,7 @@ class Ingest:
         self._lock = threading.Lock()
         self._status = IngestStatus(bus.status())
         self._sessions_lost = 0
+        self._clocks = DeviceClocks()
         self._asked: dict[StreamKey, datetime] = {}
         self._swept_at = self._trimmed_at = clock()
 
@@ -79,7 +81,7 @@ class Ingest:
     def _store(self, batch: Sequence[Received], stop: threading.Event) -> None:
         with self._lock:
             self._status = replace(self._status, waiting_since=batch[0].received_at)
-        result = self._insist(lambda: ingest_batch(self._transactions, batch, self._clock()), stop)
+        result = self._insist(lambda: self._ingest(batch), stop)
         if result is None:
             return
         self._bus.acknowledge(batch)
@@ -90,6 +92,9 @@ class Ingest:
             log.warning("refused %d messages; see storefleet dead-letters", result.refused)
         if result.lost:
             log.error("gave up %d events that their device no longer has; see GET /v1/gaps", result.lost)
+
+    def _ingest(self, batch: Sequence[Received]) -> BatchResult:
+        return ingest_batch(self._transactions, batch, self._clock(), self._clocks)
 
     def _insist(self, work: Callable[[], BatchResult], stop: threading.Event) -> BatchResult | None:
         """Until it works, with jittered backoff; None when told to stop. Nothing is acknowledged
@@ -145,6 +150,7 @@ class Ingest:
             self._ask_stalled(now)
             if abs(now - self._trimmed_at) >= TRIM_EVERY:
                 self._trimmed_at = now
+                self._clocks.forget_silent(now)
                 with self._transactions.writing() as repositories:
                     repositories.dead_letters.trim(DEAD_LETTERS_KEPT)
             self._recover()

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from contract.events import EventBase
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
+from controller.device_clocks import DeviceClocks
 from controller.domain import fleet, stock
 from controller.domain.fleet import Camera, Device, Handover
 from controller.domain.journal import AuditEntry, DeadLetter, Replayed
@@ -65,12 +66,19 @@ class BatchResult:
         )
 
 
-def ingest_batch(transactions: Transactions, messages: Sequence[Received], now: datetime) -> BatchResult:
-    """Store everything in ``messages``; when this returns, it is committed. Safe to repeat.
+def ingest_batch(
+    transactions: Transactions,
+    messages: Sequence[Received],
+    now: datetime,
+    clocks: DeviceClocks | None = None,
+) -> BatchResult:
+    """Store everything in ``messages``; when this returns, it is committed. Safe to repeat. ``clocks`` marks
+    the events that came late, beside those that their device marked.
 
     Raises ``TransientError`` when the database is not available; nothing is stored then.
     """
-    return _ingest(transactions, [read(message, now) for message in messages], now)
+    items = [read(message, now) for message in messages]
+    return _ingest(transactions, [clocks.mark(item) for item in items] if clocks else items, now)
 
 
 def replay_dead_letters(

@@ -13,8 +13,8 @@ from agent.adapters.memory import MemoryOutbox
 from agent.envelope import Origin, utc
 from agent.errors import TransientError
 from agent.ports import EventDraft, Incoming
-from agent.publisher import HISTORICAL_AFTER_S, REBIRTH_PAUSE_S, Publisher
-from contract.events import decode_event
+from agent.publisher import REBIRTH_PAUSE_S, Publisher
+from contract.events import HISTORICAL_AFTER_S, decode_event
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
