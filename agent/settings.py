@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agent.errors import PermanentError
-from contract.base import describe
 from contract.names import Name
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -106,7 +105,12 @@ def load_settings(kind: type[T]) -> T:
     try:
         return kind()
     except ValidationError as error:
-        raise PermanentError(f"settings (environment variables STOREFLEET_...): {describe(error)}") from error
+        prefix = str(kind.model_config.get("env_prefix", ""))
+        wrong = [(str(e["loc"][0]), e["msg"]) for e in error.errors(include_url=False, include_input=False)]
+        words = [
+            f"{prefix}{n.upper()}: {msg}" if n in kind.model_fields else f"{n}: {msg}" for n, msg in wrong
+        ]
+        raise PermanentError(f"settings in the environment: {'; '.join(words)}") from error
 
 
 def read_secret(path: Path | None, what: str) -> str | None:

@@ -11,13 +11,14 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -49,8 +50,8 @@ class Rollout:
     first_event_s: list[float]
     """Until an event by the new model was in the centre's database."""
     blind_gap_s: list[float]
-    """Between the last picture that the old agent looked at and the first of the new one, by camera and
-    device. The stores' Kubernetes has no surge."""
+    """The longest time between two looks at each camera, by whichever device, as heartbeats told them once a
+    second. The stores' Kubernetes has no surge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,10 @@ class Takeover:
 def roll_out(stage: KubernetesStage, release: str) -> Rollout:
     """Bring a release to all stores, and wait for an event of each device that came from its model."""
     began = time.time()
-    deployed = stage.deploy(release, stage.names)
-    stage.await_ready()
-    ready_s = time.time() - began
+    with Looks(stage) as looks:
+        deployed = stage.deploy(release, stage.names)
+        stage.await_ready()
+        ready_s = time.time() - began
     rollouts = {deployment["rollout_id"] for deployment in deployed.values()}
     devices = {
         key
@@ -107,9 +109,43 @@ def roll_out(stage: KubernetesStage, release: str) -> Rollout:
         return devices <= set(first)
 
     stage.wait(f"an event of {release} from every device", all_reported, EVENT_TIMEOUT_S)
-    handovers = stage.client.pages("/v1/handovers")
-    gaps = [float(each["gap_s"]) for each in handovers if each["rollout_id"] in rollouts]
-    return Rollout(release, ready_s, sorted(first.values()), sorted(gaps))
+    return Rollout(release, ready_s, sorted(first.values()), sorted(looks.gaps_s.values()))
+
+
+class Looks:
+    """Follows when each camera was looked at last, in a thread of its own, while the block runs."""
+
+    def __init__(self, stage: KubernetesStage) -> None:
+        self._stage = stage
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="looks", daemon=True)
+        self._last: dict[tuple[str, str], float] = {}
+        self.gaps_s: dict[tuple[str, str], float] = {}
+        """By store and camera; those that had been looked at before."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._ended.is_set():
+            for (store, _), device in self._stage.devices().items():
+                for camera in device["cameras"]:
+                    at = (camera["telemetry"] or {}).get("last_inference_at")
+                    if at is not None:
+                        self._note((store, camera["camera"]), seconds(at))
+            self._ended.wait(0.5)
+
+    def _note(self, camera: tuple[str, str], at: float) -> None:
+        last = self._last.get(camera)
+        if last is None or at > last:
+            self._last[camera] = at
+            if last is not None:
+                self.gaps_s[camera] = max(at - last, self.gaps_s.get(camera, 0.0))
 
 
 def recover(stage: KubernetesStage, store: str, fault: str) -> Recovery:

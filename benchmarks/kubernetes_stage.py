@@ -269,20 +269,24 @@ class KubernetesStage:
         for file in STORE_MANIFESTS:
             for manifest in read_manifests(MANIFESTS / "store" / file):
                 store.api.apply(manifest)
+        self.give_secret(store.name, NAMESPACE)
+        account = store.service_account_kubeconfig(NAMESPACE, "storefleet-controller")
+        self.kubeconfigs[store.name] = account
+
+    def give_secret(self, store: str, namespace: str) -> None:
+        """What the store's agents need to reach the centre, into a namespace of its cluster."""
         secrets = {
-            "mqtt-password": self._broker.passwords[store.name],
+            "mqtt-password": self._broker.passwords[store],
             "artifact-token": (self._root / "controller" / "artifact.token").read_text(),
         }
-        store.api.apply(
+        self.stores[store].api.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Secret",
-                "metadata": {"name": AGENT, "namespace": NAMESPACE},
+                "metadata": {"name": AGENT, "namespace": namespace},
                 "data": {key: b64encode(value.encode()).decode() for key, value in secrets.items()},
             }
         )
-        account = store.service_account_kubeconfig(NAMESPACE, "storefleet-controller")
-        self.kubeconfigs[store.name] = account
 
     def _register(self) -> None:
         for name, kubeconfig in self.kubeconfigs.items():

@@ -3,6 +3,8 @@
 Works on plain Kubernetes objects (Pod and Event as JSON), so it is the same for whatever fetched them.
 """
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,8 @@ _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrI
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
 """Waiting reasons of a healthy start."""
 _NOT_READY = ("Readiness probe failed: ", "Readiness probe errored: ")
+_POD_NAME = re.compile(r'pods? "[^"]*"')
+"""A new one with every attempt."""
 MAX_WORDS = 400
 """Of a crashed container: the end of its log may be 2 KB."""
 
@@ -99,9 +103,20 @@ def _container_trouble(container: dict[str, Any]) -> Iterator[str]:
 
 def _crash(container: dict[str, Any], terminated: dict[str, Any]) -> str:
     code = terminated.get("exitCode", "unknown")
-    words = " ".join(str(terminated.get("message") or terminated.get("reason") or "no reason given").split())
+    words = _last_words(str(terminated.get("message") or terminated.get("reason") or "no reason given"))
     why = words if len(words) <= MAX_WORDS else "..." + words[-MAX_WORDS:]
     return f"(restart {container.get('restartCount', 0)}, exit code {code}): {why}"
+
+
+def _last_words(log: str) -> str:
+    """Of an agent's log, which is JSON, what its last line says; of any other, all of it."""
+    try:
+        last = json.loads(log.strip().rpartition("\n")[2])
+    except ValueError:
+        last = None
+    if not isinstance(last, dict) or not isinstance(last.get("message"), str):
+        return " ".join(log.split())
+    return f"{last['message']}: {last['detail']}" if last.get("detail") else last["message"]
 
 
 def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
@@ -118,7 +133,8 @@ def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
 def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -> Iterator[str]:
     """Mounts that fail and pods that may not be created show up nowhere but in events."""
     unready = {pod["metadata"].get("uid"): _node(pod) for pod in pods if not is_ready(pod)}
-    for event in events:
+    told = set[object]()
+    for event in sorted(events, key=_is_vague):
         about = event.get("involvedObject", {})
         message = str(event.get("message", "")).strip()
         if (
@@ -126,9 +142,16 @@ def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -
             and about.get("uid") in unready
             and event.get("reason") == "FailedMount"
         ):
-            yield f"node {unready[about['uid']]}: {message}"
+            if not (_is_vague(event) and about["uid"] in told):
+                told.add(about["uid"])
+                yield f"node {unready[about['uid']]}: {message}"
         elif about.get("kind") == "DaemonSet" and about.get("name") == owner and not pods:
-            yield f"no pod could be created: {message}"
+            yield f"no pod could be created: {_POD_NAME.sub('pods', message)}"
+
+
+def _is_vague(event: Manifest) -> bool:
+    """Whether it only says that some volume is missing, which another event names."""
+    return "timed out waiting for the condition" in str(event.get("message", ""))
 
 
 def _conditions(pod: Manifest) -> list[dict[str, Any]]:

@@ -59,8 +59,11 @@ def missing_secret(stage: KubernetesStage, directory: Path) -> dict[str, str]:
 
 
 def no_image(stage: KubernetesStage, directory: Path) -> dict[str, str]:
+    store = stage.stores[stage.names[1]]
+    store.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "unpullable"}})
+    stage.give_secret(store.name, "unpullable")
     stage.add_release("no-image", "v1", image="localhost/storefleet/agent:none")
-    return {"kubeconfig": str(stage.stores[stage.names[1]].kubeconfig), "namespace": "unpullable"}
+    return {"kubeconfig": str(store.kubeconfig), "namespace": "unpullable"}
 
 
 TROUBLES: dict[str, tuple[Callable[[KubernetesStage, Path], dict[str, str]], str, tuple[str, ...]]] = {

@@ -53,6 +53,15 @@ BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}
             id="has-just-crashed",
         ),
         pytest.param(
+            pod(
+                BACK_OFF,
+                died(1, 'noise\n{"level": "error", "message": "cannot go on", "detail": "no model"}\n'),
+            ),
+            [],
+            ("container agent keeps crashing (restart 1, exit code 1): cannot go on: no model",),
+            id="the-last-line-of-a-log-in-json",
+        ),
+        pytest.param(
             pod(RUNNING, died(139)),
             [],
             ("container agent crashed (restart 1, exit code 139): Error",),
@@ -100,3 +109,27 @@ def test_of_a_long_log_its_end_is_told() -> None:
     (problem,) = summarize([pod(BACK_OFF, died(1, text))], [], "r-1", NAME).problems
     assert problem.endswith("KeyError: 'name'")
     assert len(problem) < MAX_WORDS + 100
+
+
+def test_a_mount_that_fails_is_told_once_and_by_its_name() -> None:
+    def mount(message: str) -> dict[str, Any]:
+        return warning(message) | {"reason": "FailedMount"}
+
+    vague = mount("Unable to attach or mount volumes: [secrets]: timed out waiting for the condition")
+    exact = mount('MountVolume.SetUp failed for volume "secrets" : secret "storefleet-agent" not found')
+    waiting = pod({"waiting": {"reason": "ContainerCreating"}})
+    assert summarize([waiting], [vague, exact], "r-1", NAME).problems == (f"node node-1: {exact['message']}",)
+    assert summarize([waiting], [vague], "r-1", NAME).problems == (f"node node-1: {vague['message']}",)
+
+
+def test_pods_that_are_refused_again_and_again_are_one_trouble() -> None:
+    refused = [
+        {
+            "involvedObject": {"kind": "DaemonSet", "name": NAME, "uid": "uid-9"},
+            "reason": "FailedCreate",
+            "message": f'Error creating: pods "{NAME}-{number}" is forbidden: exceeded quota: poor',
+        }
+        for number in range(3)
+    ]
+    (problem,) = summarize([], refused, "r-1", NAME).problems
+    assert problem == "no pod could be created: Error creating: pods is forbidden: exceeded quota: poor"
