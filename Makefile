@@ -10,11 +10,11 @@ demo: ## set up and run the demonstration
 	@.venv/bin/python -m storefleet demo $(ARGS)
 
 test: ## set up and run every check and test
-	@scripts/setup.sh test
+	@scripts/setup.sh kubernetes
 	@scripts/setup.sh models
 	@scripts/test.sh
 
-test-kubernetes: ## the tests on real clusters and images (root; builds Kubernetes once, 5 to 20 minutes)
+test-kubernetes: ## only the tests on real clusters and images (root; builds Kubernetes once, 5 to 20 minutes)
 	@scripts/setup.sh kubernetes
 	@.venv/bin/python -m pytest -q -m kubernetes --durations=10 tests/integration tests/e2e
 

@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh run      what 'make demo' needs: system packages and .venv/
 #   scripts/setup.sh test     that, and what 'make test' needs besides
-#   scripts/setup.sh kubernetes   what 'make test-kubernetes' needs besides
+#   scripts/setup.sh kubernetes   that, and the packages that clusters and images need
 #   scripts/setup.sh models   PyTorch and Ultralytics (about 6 GB), outside the checkout
 #
 # PYTHON=/path/to/python3.12 picks another Python (3.11 or later).

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from k3s.testbed import cli_objects, network
+from k3s.testbed.binaries import find_kubernetes
 from k3s.testbed.errors import TestbedError
 from k3s.testbed.ledger import exclusive
 from k3s.testbed.node import Node
@@ -62,6 +63,13 @@ def up(
         options = Options(name, parse_stores(stores), parse_nodes(nodes), tuple(kubeconfig or ()))
         Testbed(options, Progress()).up()
         _show(options, as_json=False, memory=False)
+
+
+@app.command()
+def build() -> None:
+    """Find the Kubernetes that stores will run, or build it ahead of ``up``."""
+    with reported():
+        typer.echo(find_kubernetes(Progress(), os.environ).origin)
 
 
 @app.command()
