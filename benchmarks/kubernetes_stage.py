@@ -36,7 +36,11 @@ from storefleet.demo.stage import RELEASES
 
 NAMESPACE = "storefleet"
 MANIFESTS = Path(__file__).resolve().parents[1] / "k3s"
-STORE_MANIFESTS = ("namespace.yaml", "peers.yaml", "cameras.yaml", "deployer.yaml")
+STORE_MANIFESTS = (
+    *("namespace.yaml", "limits.yaml", "priority.yaml", "data.yaml", "network.yaml"),
+    *("peers.yaml", "cameras.yaml", "controller-account.yaml"),
+)
+"""In the order of ``k3s/store/kustomization.yaml``."""
 AGENT = "storefleet-agent"
 NODE_DATA = "/var/lib/storefleet"
 SMALL_DISK = "128m"

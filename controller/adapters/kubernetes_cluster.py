@@ -261,6 +261,8 @@ def _translated(what: str, error: ApiException) -> TransientError | PermanentErr
         return _DeniedError(f"{text}; the credentials of the kubeconfig are wrong or have expired")
     if status == 403 and "being terminated" in words:
         return TransientError(text, retry_after=5.0)
+    if status == 403 and "status unknown for quota" in words:  # a new quota, not yet counted
+        return TransientError(text, retry_after=2.0)
     if status == 403 and "quota" not in words:
         return PermanentError(f"{text}; grant it as k3s/README.md describes")
     if status == 403:

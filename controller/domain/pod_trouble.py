@@ -3,6 +3,7 @@
 Works on plain Kubernetes objects (Pod and Event as JSON), so it is the same for whatever fetched them.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,44 @@ MAX_WORDS = 400
 NO_NODE = (
     f"no node is marked as a camera node; mark one with: kubectl label node NAME {CAMERA_NODE_LABEL}=true"
 )
+
+_APPLY = "kubectl apply -k k3s/store"
+_IN_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found', re.IGNORECASE),
+        rf"PersistentVolumeClaim \1 is missing: {_APPLY}",
+    ),
+    (
+        re.compile(r'persistentvolumeclaim "?([\w.-]+)"? is being deleted', re.IGNORECASE),
+        rf"PersistentVolumeClaim \1 is being deleted: when it is gone, delete its PersistentVolume (the files "
+        rf"stay), then {_APPLY}",
+    ),
+    (
+        re.compile(r"unbound immediate PersistentVolumeClaims", re.IGNORECASE),
+        "PersistentVolumeClaim storefleet-data is not bound to its PersistentVolume: look at kubectl get pv; one "
+        f"that is Released has to be deleted first (the files stay), then {_APPLY}",
+    ),
+    (
+        re.compile(r"no PriorityClass with name (\S+) was found", re.IGNORECASE),
+        rf"PriorityClass \1 is missing: {_APPLY}",
+    ),
+    (
+        re.compile(r"Insufficient (nvidia\.com/\S+?|gpu\.intel\.com/\S+?)[.,]?(?=\s|$)"),
+        r"\1 is taken or missing: the device plugin has to offer each GPU twice, as the new agent starts beside "
+        "the old one (k3s/accelerators.md)",
+    ),
+    (
+        re.compile(r'RuntimeClass(?:\.node\.k8s\.io)? "?([\w.-]+)"? not found', re.IGNORECASE),
+        r"RuntimeClass \1 is missing: k3s makes it where it finds NVIDIA's container runtime "
+        "(k3s/accelerators.md)",
+    ),
+    (
+        re.compile(r"violates PodSecurity"),
+        "the namespace is restricted and this release's pods, built by an earlier controller, are not: deploy "
+        "the release again",
+    ),
+)
+"""What Kubernetes says, and what an operator does about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +87,8 @@ def summarize(
     events = tuple(events)
     unready = _readiness_words(events)
     problems = [problem for pod in alive for problem in _troubles(pod, unready)]
-    problems += _from_events(events, alive, owner)
+    created = [str(p["metadata"].get("creationTimestamp") or "") for p in alive if _rollout(p) == rollout_id]
+    problems += _from_events(events, alive, owner, since=max(created, default=""))
     return PodSummary(updated, tuple(images), tuple(dict.fromkeys(problems)))
 
 
@@ -63,7 +103,8 @@ def _troubles(pod: Manifest, unready: Mapping[str, str]) -> Iterator[str]:
     where = f"node {_node(pod)}"
     for condition in _conditions(pod):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield f"{where}: cannot be scheduled: {condition.get('message', condition.get('reason', ''))}"
+            message = str(condition.get("message", condition.get("reason", "")))
+            yield f"{where}: cannot be scheduled: {message}{_remedy(message)}"
     status = pod.get("status", {})
     if status.get("phase") == "Failed":
         yield f"{where}: pod failed: {status.get('message') or status.get('reason') or 'no reason given'}"
@@ -115,8 +156,12 @@ def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
     }
 
 
-def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -> Iterator[str]:
-    """Mounts that fail and pods that may not be created show up nowhere but in events."""
+def _from_events(
+    events: Iterable[Manifest], pods: list[Manifest], owner: str, *, since: str
+) -> Iterator[str]:
+    """Mounts that fail and pods that may not be created show up nowhere but in events. ``since``: when the
+    newest pod of the wanted rollout was created (RFC 3339, UTC, so that text compares like time); what was
+    refused before that is over."""
     unready = {pod["metadata"].get("uid"): _node(pod) for pod in pods if not is_ready(pod)}
     for event in events:
         about = event.get("involvedObject", {})
@@ -127,8 +172,20 @@ def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -
             and event.get("reason") == "FailedMount"
         ):
             yield f"node {unready[about['uid']]}: {message}"
-        elif about.get("kind") == "DaemonSet" and about.get("name") == owner and not pods:
-            yield f"no pod could be created: {message}"
+        elif about.get("kind") == "DaemonSet" and about.get("name") == owner and _refused_since(event, since):
+            yield f"no pod could be created: {message}{_remedy(message)}"
+
+
+def _refused_since(event: Manifest, since: str) -> bool:
+    """Also an event without a reason or a time counts while there is no pod."""
+    return not since or (event.get("reason") == "FailedCreate" and str(event.get("lastTimestamp")) > since)
+
+
+def _remedy(message: str) -> str:
+    for pattern, words in _IN_WORDS:
+        if found := pattern.search(message):
+            return f" - {found.expand(words)}"
+    return ""
 
 
 def _conditions(pod: Manifest) -> list[dict[str, Any]]:

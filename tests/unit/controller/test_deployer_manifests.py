@@ -31,7 +31,7 @@ def pod() -> dict[str, Any]:
 
 
 def test_deployer_may_do_what_the_controller_may_elsewhere_and_no_more() -> None:
-    theirs = of_kind(documents(ROOT / "k3s" / "store" / "deployer.yaml"), "Role")["rules"]
+    theirs = of_kind(documents(ROOT / "k3s" / "store" / "controller-account.yaml"), "Role")["rules"]
     assert of_kind(documents(DIRECTORY / "rights.yaml"), "Role")["rules"] == theirs
     assert all("secrets" not in rule["resources"] and "*" not in rule["verbs"] for rule in theirs)
 

@@ -30,7 +30,9 @@ def used() -> set[tuple[str, str]]:
 
 
 def granted() -> set[tuple[str, str]]:
-    documents: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "k3s/store/deployer.yaml").read_text()))
+    documents: list[dict[str, Any]] = list(
+        yaml.safe_load_all((ROOT / "k3s/store/controller-account.yaml").read_text())
+    )
     role = next(document for document in documents if document["kind"] == "Role")
     return {(r, verb) for rule in role["rules"] for r in rule["resources"] for verb in rule["verbs"]}
 
