@@ -308,7 +308,7 @@ def stores_add(
         bool, typer.Option("--share-cameras", help="Several camera nodes: each camera is watched by one.")
     ] = False,
     accelerator: Annotated[
-        str | None, typer.Option(help="intel or nvidia: what its nodes have beside the processor.")
+        str | None, typer.Option(help="intel, intel-xe or nvidia: what its nodes have beside the processor.")
     ] = None,
     device_group: Annotated[
         int | None, typer.Option(help="Number of the group of its nodes that may use the accelerator.")

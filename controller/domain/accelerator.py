@@ -1,7 +1,7 @@
 """What agents compute on besides the processor, and what a pod has to ask for to get it.
 
-Pods mount no device files: the "restricted" level of the pod security standards forbids it. A device plugin in
-the store offers its devices as a resource instead, and the kubelet brings in what a container asks for.
+Pods mount no device files: the "restricted" level of the pod security standards forbids it. A device plugin
+in the store offers its devices as a resource, and the kubelet brings in what a container asks for.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,11 @@ class Accelerator:
 
 ACCELERATORS: Mapping[str, Accelerator] = {
     "intel": Accelerator("gpu.intel.com/i915", "gpu"),
+    "intel-xe": Accelerator("gpu.intel.com/xe", "gpu"),
     "nvidia": Accelerator("nvidia.com/gpu", "cuda", runtime_class="nvidia"),
 }
-"""Names of the resources: of Intel's and NVIDIA's device plugins. The class ``nvidia`` is made by k3s itself
-where it finds NVIDIA's container runtime."""
+"""Resources of Intel's device plugin (by the kernel driver, i915 or xe) and of NVIDIA's. k3s itself makes the
+class ``nvidia`` where it finds NVIDIA's container runtime."""
 
 
 def accelerator_refusal(cluster: Mapping[str, Any]) -> str | None:

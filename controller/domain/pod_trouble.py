@@ -22,39 +22,35 @@ NO_NODE = (
 )
 
 _APPLY = "kubectl apply -k k3s/store"
-_IN_WORDS: tuple[tuple[re.Pattern[str], str], ...] = (
+_GPU_GUIDE = "k3s/accelerators.md"
+_REMEDIES: tuple[tuple[str, str], ...] = (
     (
-        re.compile(r'persistentvolumeclaim "?([\w.-]+)"? not found', re.IGNORECASE),
-        rf"PersistentVolumeClaim \1 is missing: {_APPLY}",
+        r'persistentvolumeclaim "?([\w.-]+)"? not found',
+        f"PersistentVolumeClaim {{}} is missing: {_APPLY}",
     ),
     (
-        re.compile(r'persistentvolumeclaim "?([\w.-]+)"? is being deleted', re.IGNORECASE),
-        rf"PersistentVolumeClaim \1 is being deleted: when it is gone, delete its PersistentVolume (the files "
-        rf"stay), then {_APPLY}",
+        r'persistentvolumeclaim "?([\w.-]+)"? is being deleted',
+        f"PersistentVolumeClaim {{}} is going: then delete its volume (the files stay) and {_APPLY}",
     ),
     (
-        re.compile(r"unbound immediate PersistentVolumeClaims", re.IGNORECASE),
-        "PersistentVolumeClaim storefleet-data is not bound to its PersistentVolume: look at kubectl get pv; one "
-        f"that is Released has to be deleted first (the files stay), then {_APPLY}",
+        r"unbound immediate (PersistentVolumeClaim)s",
+        f"the {{}} is not bound: kubectl get pv; delete a Released one (the files stay), then {_APPLY}",
     ),
     (
-        re.compile(r"no PriorityClass with name (\S+) was found", re.IGNORECASE),
-        rf"PriorityClass \1 is missing: {_APPLY}",
+        r"no PriorityClass with name (\S+) was found",
+        f"PriorityClass {{}} is missing: {_APPLY}",
     ),
     (
-        re.compile(r"Insufficient (nvidia\.com/\S+?|gpu\.intel\.com/\S+?)[.,]?(?=\s|$)"),
-        r"\1 is taken or missing: the device plugin has to offer each GPU twice, as the new agent starts beside "
-        "the old one (k3s/accelerators.md)",
+        r"Insufficient ((?:nvidia\.com|gpu\.intel\.com)/[\w-]+)",
+        f"{{}} is taken or missing: the device plugin has to offer each GPU twice ({_GPU_GUIDE})",
     ),
     (
-        re.compile(r'RuntimeClass(?:\.node\.k8s\.io)? "?([\w.-]+)"? not found', re.IGNORECASE),
-        r"RuntimeClass \1 is missing: k3s makes it where it finds NVIDIA's container runtime "
-        "(k3s/accelerators.md)",
+        r'RuntimeClass(?:\.node\.k8s\.io)? "?([\w.-]+)"? not found',
+        f"RuntimeClass {{}} is missing: k3s makes it where it finds the runtime ({_GPU_GUIDE})",
     ),
     (
-        re.compile(r"violates PodSecurity"),
-        "the namespace is restricted and this release's pods, built by an earlier controller, are not: deploy "
-        "the release again",
+        r"violates (PodSecurity)",
+        "the pods are of before the namespace was restricted: deploy the release again",
     ),
 )
 """What Kubernetes says, and what an operator does about it."""
@@ -182,9 +178,9 @@ def _refused_since(event: Manifest, since: str) -> bool:
 
 
 def _remedy(message: str) -> str:
-    for pattern, words in _IN_WORDS:
-        if found := pattern.search(message):
-            return f" - {found.expand(words)}"
+    for pattern, words in _REMEDIES:
+        if found := re.search(pattern, message, re.IGNORECASE):
+            return f" - {words.format(found[1])}"
     return ""
 
 

@@ -54,15 +54,6 @@ def test_every_setting_exists_and_lies_in_a_mounted_place() -> None:
     assert {literal.partition("=")[0] for literal in literals} <= names
 
 
-def test_pod_is_restricted() -> None:
-    spec = pod()
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    security = spec["containers"][0]["securityContext"]
-    assert security["capabilities"] == {"drop": ["ALL"]}
-    assert security["readOnlyRootFilesystem"] is True
-    assert security["allowPrivilegeEscalation"] is False
-
-
 def test_kustomize_leaves_no_account_for_the_controller() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
