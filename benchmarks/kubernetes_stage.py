@@ -143,6 +143,16 @@ class KubernetesStage:
         body = {"name": name, "config": self.config_of(like, name)}
         self.client.post("/v1/stores", {**body, "cluster": {"kind": "kubernetes", **cluster}})
 
+    def add_disk(self, store: str, namespace: str) -> None:
+        """What ``k3s/store/data.yaml`` makes, for agents in another namespace of the store's cluster."""
+        api = self.stores[store].api
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        volume, claim = read_manifests(MANIFESTS / "store" / "data.yaml")
+        volume["metadata"]["name"] = claim["spec"]["volumeName"] = f"{namespace}-data"
+        volume["spec"]["claimRef"]["namespace"] = claim["metadata"]["namespace"] = namespace
+        for manifest in (volume, claim):
+            api.apply(manifest)
+
     def deploy(self, release: str, stores: Sequence[str]) -> dict[str, Json]:
         """The deployments, by store."""
         made = self.client.post("/v1/deployments", {"release": release, "stores": list(stores)})["items"]

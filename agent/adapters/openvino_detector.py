@@ -144,8 +144,8 @@ def _absent(device: str) -> ModelError:
             f"this image has no {device.upper()} plugin: use the agent-gpu image, or compute on cpu"
         )
     return ModelError(
-        f"OpenVINO finds no {device} here: the pod needs a resource of Intel's device plugin and the right to "
-        "use /dev/dri, the image an OpenCL driver that knows this GPU (k3s/accelerators.md)"
+        f"OpenVINO finds no {device} here: the pod needs a resource of Intel's device plugin and the right "
+        "to use /dev/dri, the image an OpenCL driver that knows this GPU (k3s/accelerators.md)"
     )
 
 
