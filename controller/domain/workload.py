@@ -36,6 +36,10 @@ AGENT_UID = 10001
 
 DATA_CLAIM = "storefleet-data"
 """The claim of ``k3s/store`` that is each node's own directory ``DATA_DIR``."""
+RESTRICTED: Mapping[str, str] = {
+    f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
+}
+"""Labels of the agents' namespace: what it admits."""
 PRIORITY_CLASS = "storefleet-agent"
 """Of ``k3s/store`` too: agents before whatever has no class, without pushing it out."""
 

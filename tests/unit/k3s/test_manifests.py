@@ -1,11 +1,15 @@
 """The manifests below ``k3s/``: they are whole, agree with one another and the programs, and set limits."""
 
+import shutil
+import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubernetes import client
 
 from contract.workload import PEER_PORT
 from controller.domain.workload import (
@@ -14,6 +18,7 @@ from controller.domain.workload import (
     DATA_DIR,
     NAME,
     PRIORITY_CLASS,
+    RESTRICTED,
     WorkloadSettings,
 )
 from controller.settings import ControllerSettings
@@ -66,6 +71,18 @@ def test_every_document_says_what_it_is_and_belongs_to_one_of_our_namespaces(fil
             assert inside == (None if document["kind"] in CLUSTER_WIDE else expected)
 
 
+def unknown_to_the_client(document: Json) -> bool:
+    """Whether a field gets lost in the models of the Kubernetes client, which are made from the API's own."""
+    model = getattr(client, f"V1{document['kind']}").from_dict(document)
+    kept: Json = client.ApiClient().sanitize_for_serialization(model)  # type: ignore[no-untyped-call]
+    return kept != document
+
+
+@pytest.mark.parametrize("file", sorted(set(FILES) - set(KUSTOMIZATIONS)), ids=name_of)
+def test_no_object_has_a_field_that_kubernetes_does_not_know(file: Path) -> None:
+    assert [each["kind"] for each in documents(file) if unknown_to_the_client(each)] == []
+
+
 @pytest.mark.parametrize("file", KUSTOMIZATIONS, ids=name_of)
 def test_a_kustomization_names_what_exists_and_leaves_no_file_out(file: Path) -> None:
     (content,) = documents(file)
@@ -116,9 +133,7 @@ def test_a_workload_is_bounded_and_watched(workload: Json) -> None:
     "namespace", [the("Namespace", STORE), the("Namespace", CENTRE, K3S / "central")], ids=[STORE, CENTRE]
 )
 def test_namespaces_are_restricted(namespace: Json) -> None:
-    labels = namespace["metadata"]["labels"]
-    for mode in ("enforce", "warn", "audit"):
-        assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
+    assert namespace["metadata"]["labels"] == RESTRICTED
 
 
 @pytest.mark.parametrize("namespace", [STORE, CENTRE])
@@ -214,3 +229,26 @@ def test_central_probes_ask_for_paths_that_the_api_has() -> None:
     openapi = (K3S.parent / "docs" / "openapi.json").read_text()
     for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert f'"{container[kind]["httpGet"]["path"]}"' in openapi
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize(
+    "file", [each for each in KUSTOMIZATIONS if "Component" not in each.read_text()], ids=name_of
+)
+def test_a_folder_renders_to_one_file_that_needs_nothing_else(file: Path) -> None:
+    """As the install guide puts it into the directory from which k3s applies by itself."""
+    command = ["kubectl", "kustomize", str(file.parent)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rendered = Counter((each["kind"], each["metadata"]["name"]) for each in yaml.safe_load_all(text))
+    assert max(rendered.values()) == 1
+    assert not [each for each in yaml.safe_load_all(text) if unknown_to_the_client(each)]
+    own = documents(file)[0]["resources"]
+    for name in own:
+        if name.endswith(".yaml"):
+            expected = {(each["kind"], each["metadata"]["name"]) for each in documents(file.parent / name)}
+            assert expected <= rendered.keys()
+    assert "Namespace" in {kind for kind, _ in rendered}
+    images = [
+        line.split()[-1] for line in text.splitlines() if line.strip().startswith(("image:", "- image:"))
+    ]
+    assert all(":" in image for image in images)
