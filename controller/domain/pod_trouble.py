@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.domain.workload import CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Manifest
+from controller.domain.workload import AGENT_UID, CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Manifest
 
 _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
@@ -35,6 +35,10 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     (
         r"unbound immediate (PersistentVolumeClaim)s",
         f"the {{}} is not bound: kubectl get pv; delete a Released one (the files stay), then {_APPLY}",
+    ),
+    (
+        r"hostPath type check failed: (\S+) is not a directory",
+        f"on that node, as root: install -d -m 0750 -o {AGENT_UID} -g {AGENT_UID} {{}}",
     ),
     (
         r"no PriorityClass with name (\S+) was found",
@@ -167,7 +171,7 @@ def _from_events(
             and about.get("uid") in unready
             and event.get("reason") == "FailedMount"
         ):
-            yield f"node {unready[about['uid']]}: {message}"
+            yield f"node {unready[about['uid']]}: {message}{_remedy(message)}"
         elif about.get("kind") == "DaemonSet" and about.get("name") == owner and _refused_since(event, since):
             yield f"no pod could be created: {message}{_remedy(message)}"
 

@@ -187,3 +187,11 @@ def test_a_refusal_counts_until_a_pod_of_the_release_was_created(rollout: str, a
     found["metadata"] |= {"creationTimestamp": "2026-05-04T12:00:30Z", "annotations": annotations}
     problems = summarize([found], [refused(NO_CLASS, at)], "r-1", NAME).problems
     assert bool(problems) is told
+
+
+def test_a_directory_that_is_missing_on_a_node_comes_with_how_to_make_it() -> None:
+    why = "hostPath type check failed: /var/lib/storefleet is not a directory"
+    event = warning(f'MountVolume.SetUp failed for volume "storefleet-data" : {why}')
+    waiting = pod({"waiting": {"reason": "PodInitializing"}})
+    (problem,) = summarize([waiting], [event | {"reason": "FailedMount"}], "r-1", NAME).problems
+    assert problem.endswith("install -d -m 0750 -o 10001 -g 10001 /var/lib/storefleet")
