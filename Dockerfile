@@ -1,6 +1,7 @@
 # Images of Storefleet. Build from the root of the checkout:
 #
 #   docker build --target agent      -t storefleet/agent:0.1.0 .
+#   docker build --target agent-gpu  -t storefleet/agent-gpu:0.1.0 .    # for a GPU of Intel's
 #   docker build --target controller -t storefleet/controller:0.1.0 .
 #   docker build --target sim        -t storefleet/sim:0.1.0 .
 #   docker build --target trainer    -t storefleet/trainer:0.1.0 .      # PyTorch: about 7 GB
@@ -25,8 +26,12 @@ RUN image_build prepare constraints/build.txt
 
 # ---- packages: each program's dependencies, every hash checked. Changes only when they do ------------
 FROM tools AS agent-packages
-COPY constraints/agent.txt constraints/agent-unused.txt constraints/
-RUN image_build packages constraints/agent.txt constraints/agent-unused.txt
+COPY constraints/agent.txt constraints/agent-unused.txt constraints/agent-unused-gpu.txt constraints/
+RUN image_build packages constraints/agent.txt constraints/agent-unused.txt constraints/agent-unused-gpu.txt
+
+FROM tools AS agent-gpu-packages
+COPY constraints/agent.txt constraints/agent-unused-gpu.txt constraints/
+RUN image_build packages constraints/agent.txt && image_build only constraints/agent-unused-gpu.txt
 
 FROM tools AS controller-packages
 COPY constraints/controller.txt constraints/
@@ -87,6 +92,16 @@ USER 10001:10001
 HEALTHCHECK --interval=15s --timeout=10s --start-period=180s --retries=4 \
     CMD ["storefleet", "agent", "health", "--live"]
 CMD ["storefleet", "agent", "run"]
+
+# ---- the same with what a GPU of Intel's needs: OpenVINO's plugin, and the OpenCL driver of the base's Debian,
+# which has one for the processors that come with such a GPU ---------------------------------------------
+FROM agent AS agent-gpu
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends intel-opencl-icd \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+COPY --from=agent-gpu-packages /layer /
+LABEL org.opencontainers.image.title="Storefleet agent for Intel GPUs"
+USER 10001:10001
 
 # ---- the central controller --------------------------------------------------------------------------
 FROM runtime AS controller

@@ -175,7 +175,11 @@ def _model_loader(
             models.bring(manifest)
             path = cache.hold(manifest)
         return open_detector(
-            path, settings.runtime, threads=settings.threads or None, version=manifest.version
+            path,
+            settings.runtime,
+            device=settings.detector_device,
+            threads=settings.threads or None,
+            version=manifest.version,
         )
 
     def works() -> None:

@@ -82,6 +82,9 @@ class RunSettings(ModelSettings):
     """How long a stopping agent without successor may still deliver events."""
     runtime: Literal["auto", "openvino", "onnxruntime", "ultralytics"] = "auto"
     """What runs the model; ``auto`` takes the one its format is for."""
+    detector_device: Literal["cpu", "gpu", "cuda"] = "cpu"
+    """What computes: the processor, an Intel GPU (OpenVINO) or an NVIDIA GPU (ONNX Runtime). One that is not
+    there is an error: an agent on a processor that was sized for a GPU would be too slow without a word."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads for inference; 0 lets the runtime choose."""
     camera_leases: str = ""

@@ -36,7 +36,11 @@ from storefleet.demo.stage import RELEASES
 
 NAMESPACE = "storefleet"
 MANIFESTS = Path(__file__).resolve().parents[1] / "k3s"
-STORE_MANIFESTS = ("namespace.yaml", "peers.yaml", "cameras.yaml", "deployer.yaml")
+STORE_MANIFESTS = (
+    *("namespace.yaml", "limits.yaml", "priority.yaml", "data.yaml", "network.yaml"),
+    *("peers.yaml", "cameras.yaml", "controller-account.yaml"),
+)
+"""In the order of ``k3s/store/kustomization.yaml``."""
 AGENT = "storefleet-agent"
 NODE_DATA = "/var/lib/storefleet"
 SMALL_DISK = "128m"
@@ -138,6 +142,16 @@ class KubernetesStage:
         """Register one more store, with the configuration of another one, in a cluster of the testbed."""
         body = {"name": name, "config": self.config_of(like, name)}
         self.client.post("/v1/stores", {**body, "cluster": {"kind": "kubernetes", **cluster}})
+
+    def add_disk(self, store: str, namespace: str) -> None:
+        """What ``k3s/store/data.yaml`` makes, for agents in another namespace of the store's cluster."""
+        api = self.stores[store].api
+        api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        volume, claim = read_manifests(MANIFESTS / "store" / "data.yaml")
+        volume["metadata"]["name"] = claim["spec"]["volumeName"] = f"{namespace}-data"
+        volume["spec"]["claimRef"]["namespace"] = claim["metadata"]["namespace"] = namespace
+        for manifest in (volume, claim):
+            api.apply(manifest)
 
     def deploy(self, release: str, stores: Sequence[str]) -> dict[str, Json]:
         """The deployments, by store."""

@@ -50,6 +50,8 @@ class Env(StrEnum):
     CAMERA_LEASES = "STOREFLEET_CAMERA_LEASES"
     """How nodes of the store share its cameras: ``kubernetes`` for Leases in the pod's namespace, or a
     directory that all of them see. Empty: every node watches all cameras, as is right where there is one."""
+    DETECTOR_DEVICE = "STOREFLEET_DETECTOR_DEVICE"
+    """What computes: ``cpu``, ``gpu`` (Intel's, by OpenVINO) or ``cuda`` (NVIDIA's, by ONNX Runtime)."""
 
 
 PEER_PORT = 8471

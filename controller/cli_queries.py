@@ -307,11 +307,24 @@ def stores_add(
     share_cameras: Annotated[
         bool, typer.Option("--share-cameras", help="Several camera nodes: each camera is watched by one.")
     ] = False,
+    accelerator: Annotated[
+        str | None, typer.Option(help="intel, intel-xe or nvidia: what its nodes have beside the processor.")
+    ] = None,
+    device_group: Annotated[
+        int | None, typer.Option(help="Number of the group of its nodes that may use the accelerator.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a store. Example: storefleet stores add berlin-01 --config berlin-01.yaml"""
     with asking() as client:
-        where = {"kind": cluster, "kubeconfig": kubeconfig, "context": context, "namespace": namespace}
+        where: dict[str, Any] = {
+            "kind": cluster,
+            "kubeconfig": kubeconfig,
+            "context": context,
+            "namespace": namespace,
+            "accelerator": accelerator,
+            "device_group": device_group,
+        }
         shared = {"share_cameras": True} if share_cameras else {}
         body: dict[str, Any] = {
             "name": name,

@@ -14,6 +14,7 @@ from contract.errors import ConfigError, ContractError
 from contract.signing import Signed
 from contract.store_config import load_store_config
 from contract.workload import decode_manifest
+from controller.domain.accelerator import accelerator_of, accelerator_refusal
 from controller.domain.deployment import State
 from controller.domain.fleet import Store
 from controller.domain.journal import AuditEntry
@@ -174,7 +175,15 @@ def workload_of(
     namespace = str(store.cluster.get("namespace") or fleet.namespace)
     site = StoreSite(store.name, config.yaml, trusted_pem)
     peers = store.cluster.get("kind") != "local"
-    settings = replace(fleet, namespace=namespace, peers=peers, camera_leases=_camera_leases(store))
+    if refusal := accelerator_refusal(store.cluster):
+        raise PermanentError(f"store {store.name}: {refusal}; register it again")
+    settings = replace(
+        fleet,
+        namespace=namespace,
+        peers=peers,
+        camera_leases=_camera_leases(store),
+        accelerator=accelerator_of(store.cluster),
+    )
     return build_workload(release, site, str(deployment.rollout_id), settings)
 
 

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from contract.errors import ConfigError
 from contract.names import is_name
 from contract.store_config import StoreConfig, load_store_config
+from controller.domain.accelerator import accelerator_refusal
 from controller.domain.fleet import Store, StoreConfigVersion
 from controller.domain.journal import AuditEntry
 from controller.errors import InvalidError, NotFoundError
@@ -35,6 +36,8 @@ def register_store(
         raise InvalidError(f"store name {name[:80]!r}: use a-z, 0-9 and '-', at most 63 characters")
     if cluster.get("kind") not in CLUSTER_KINDS:
         raise InvalidError(f"cluster kind {cluster.get('kind')!r}: use one of {', '.join(CLUSTER_KINDS)}")
+    if refusal := accelerator_refusal(cluster):
+        raise InvalidError(refusal)
     config = checked_config(name, config_yaml) if config_yaml is not None else None
     timezone = config.timezone if config else "UTC"
     store = Store(name, timezone, dict(labels), dict(cluster), None, now)

@@ -29,6 +29,12 @@ from agent.ports import Detector, ModelInfo
 from agent.yolo import DEFAULT_LIMITS, Limits, Metadata, read_metadata
 
 RUNTIMES = ("auto", "openvino", "onnxruntime", "ultralytics")
+RUNTIMES_OF = {
+    "cpu": ("openvino", "onnxruntime", "ultralytics"),
+    "gpu": ("openvino",),
+    "cuda": ("onnxruntime",),
+}
+"""Which runtimes compute on a device."""
 MAX_MODEL_BYTES = 4 * 1024**3
 _PARTS = {"model.xml": 64 * 1024**2, "model.bin": MAX_MODEL_BYTES, "metadata.yaml": 1024**2}
 _EXPORT_HINT = "export it first: yolo export model=FILE.pt format=openvino (or format=onnx)"
@@ -49,27 +55,35 @@ def open_detector(
     path: Path,
     runtime: str = "auto",
     *,
-    device: str = "CPU",
+    device: str = "cpu",
     threads: int | None = None,
     version: str = "",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Detector:
-    """Load a model and get it ready. ``auto`` takes the runtime that the file's format is made for.
+    """Load a model and get it ready. ``auto`` takes the runtime that can use ``device`` (``cpu``, ``gpu`` for
+    Intel's with OpenVINO, ``cuda`` for NVIDIA's with ONNX Runtime), on the processor the one that the file's
+    format is made for. A device that is not there is refused; nothing else is taken in its place.
 
     ``threads`` bounds the cores of one inference (not with ``ultralytics``). The detector belongs to
     the thread that uses it. Raises ``ModelError`` that says what is wrong with the file and what to do.
     """
     if runtime not in RUNTIMES:
         raise ModelError(f"unknown runtime {runtime!r}; use one of {', '.join(RUNTIMES)}")
+    if device not in RUNTIMES_OF:
+        raise ModelError(f"unknown device {device!r}; use one of {', '.join(RUNTIMES_OF)}")
+    if runtime not in ("auto", *RUNTIMES_OF[device]):
+        able = " or ".join(RUNTIMES_OF[device])
+        raise ModelError(f"runtime {runtime} does not compute on device {device}; use runtime {able}")
     try:
         artifact = _read(path)
         if runtime == "auto":
-            runtime = "openvino" if artifact.onnx is None else "onnxruntime"
+            suits = "openvino" if artifact.onnx is None else "onnxruntime"
+            runtime = suits if suits in RUNTIMES_OF[device] else RUNTIMES_OF[device][0]
         match runtime:
             case "onnxruntime":
                 return _with_onnxruntime(artifact, version or path.stem, device, threads, limits)
             case "ultralytics":
-                return _with_ultralytics(artifact, version or path.stem, device, limits)
+                return _with_ultralytics(artifact, version or path.stem, limits)
         return _with_openvino(artifact, version or path.stem, device, threads, limits)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
@@ -155,6 +169,10 @@ def _with_onnxruntime(
     artifact: _Artifact, version: str, device: str, threads: int | None, limits: Limits
 ) -> Detector:
     if artifact.onnx is None:
+        if device == "cuda":
+            raise ModelError(
+                "is in OpenVINO's format; on an NVIDIA GPU a release needs a model in ONNX format"
+            )
         raise ModelError("is in OpenVINO's format, which ONNX Runtime cannot run; use runtime openvino")
     session = onnxruntime_detector.open_session(artifact.onnx, device, threads)
     metadata = read_metadata(onnxruntime_detector.onnx_metadata(session))
@@ -162,12 +180,12 @@ def _with_onnxruntime(
     return OnnxRuntimeDetector(session, info, metadata, CvPreprocessor(), limits=limits)
 
 
-def _with_ultralytics(artifact: _Artifact, version: str, device: str, limits: Limits) -> Detector:
+def _with_ultralytics(artifact: _Artifact, version: str, limits: Limits) -> Detector:
     """Ultralytics tells formats by file names, so it gets a copy with the right ones. The copy goes when the
     detector has read it."""
     with tempfile.TemporaryDirectory(prefix="storefleet-model-") as folder:
         if artifact.onnx is not None:
-            session = onnxruntime_detector.open_session(artifact.onnx, "CPU", 1)
+            session = onnxruntime_detector.open_session(artifact.onnx, "cpu", 1)
             metadata = read_metadata(onnxruntime_detector.onnx_metadata(session))
             place = Path(folder) / "model.onnx"
             place.write_bytes(artifact.onnx)
@@ -178,7 +196,7 @@ def _with_ultralytics(artifact: _Artifact, version: str, device: str, limits: Li
             for name, data in zip(_PARTS, (artifact.xml, artifact.weights, artifact.metadata), strict=True):
                 (place / name).write_bytes(data)
         info = _info(metadata, "ultralytics", artifact, version)
-        return UltralyticsDetector(place, info, metadata, device=device, limits=limits)
+        return UltralyticsDetector(place, info, metadata, limits=limits)
 
 
 def _info(metadata: Metadata, runtime: str, artifact: _Artifact, version: str) -> ModelInfo:

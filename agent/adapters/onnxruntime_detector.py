@@ -9,7 +9,7 @@ from agent.errors import ModelError
 from agent.ports import Image, ModelInfo
 from agent.yolo import DEFAULT_LIMITS, Limits, Metadata, Preprocessor, check_output_shape, decode, input_size
 
-_PROVIDERS = {"CPU": "CPUExecutionProvider", "GPU": "CUDAExecutionProvider"}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _LOG_ERRORS = 3
 
 
@@ -21,12 +21,15 @@ def _library() -> Any:
 
 
 def open_session(model: bytes, device: str, threads: int | None) -> Any:
-    """An ``InferenceSession`` for the bytes of an ONNX file. Raises ``ModelError``."""
+    """An ``InferenceSession`` for the bytes of an ONNX file on ``cpu`` or ``cuda``. Raises ``ModelError``."""
     ort = _library()
     ort.disable_telemetry_events()
-    provider = _PROVIDERS.get(device.upper())
+    provider = _PROVIDERS.get(device)
     if provider not in ort.get_available_providers():
-        raise ModelError(f"this ONNX Runtime cannot use device {device!r}; use CPU")
+        raise ModelError(
+            f"this ONNX Runtime cannot use device {device}: for cuda, build the agent's image with "
+            "onnxruntime-gpu (k3s/accelerators.md), or compute on cpu"
+        )
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS
     options.intra_op_num_threads = threads if threads is not None else len(os.sched_getaffinity(0))
@@ -34,12 +37,19 @@ def open_session(model: bytes, device: str, threads: int | None) -> Any:
     # Threads that spin between frames would take the processor from the camera workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(model, options, providers=[provider])
+        session = ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # its errors have no common base below Exception
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(
             f"ONNX Runtime cannot load the model; it is truncated or damaged: {reason}"
         ) from error
+    # Where CUDA fails it goes on with the processor, and says so only in its log.
+    if provider not in session.get_providers():
+        raise ModelError(
+            f"ONNX Runtime has no {device} device here: the pod needs the resource nvidia.com/gpu and the "
+            "RuntimeClass nvidia (k3s/accelerators.md)"
+        )
+    return session
 
 
 def onnx_metadata(session: Any) -> dict[str, Any]:

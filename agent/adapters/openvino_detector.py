@@ -6,6 +6,7 @@ telemetry), and no compiled-model cache is written.
 """
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from agent.domain.detection import Detection
@@ -55,7 +56,7 @@ class OpenVinoDetector:
         metadata: Metadata,
         preprocessor: Preprocessor,
         *,
-        device: str = "CPU",
+        device: str = "cpu",
         threads: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
@@ -63,10 +64,12 @@ class OpenVinoDetector:
         self._info = info
         self._metadata = metadata
         self._preprocessor = preprocessor
-        self._device = device
+        self._device = device.upper()
         self._limits = limits
         self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": ""}
-        if threads is not None and device == "CPU":
+        if self._device != "CPU" and not _has(self._device):
+            raise _absent(device)
+        if threads is not None and self._device == "CPU":
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._requests: dict[tuple[int, int], Any] = {}
         shape = _one_input(network).partial_shape
@@ -126,6 +129,24 @@ class OpenVinoDetector:
             raise ModelError(
                 f"OpenVINO cannot prepare the model for {self._device}: {_short(error)}"
             ) from error
+
+
+def _has(device: str) -> bool:
+    """Several of a kind are called ``GPU.0``, ``GPU.1``, …; ``GPU`` then means the first."""
+    return any(name.partition(".")[0] == device for name in _library().Core().available_devices)
+
+
+def _absent(device: str) -> ModelError:
+    """Why OpenVINO has not got ``device``: the image is made without its plugin, or there is none here."""
+    plugin = Path(_library().__file__).parent / "libs" / f"libopenvino_intel_{device}_plugin.so"
+    if not plugin.exists():
+        return ModelError(
+            f"this image has no {device.upper()} plugin: use the agent-gpu image, or compute on cpu"
+        )
+    return ModelError(
+        f"OpenVINO finds no {device} here: the pod needs a resource of Intel's device plugin and the right "
+        "to use /dev/dri, the image an OpenCL driver that knows this GPU (k3s/accelerators.md)"
+    )
 
 
 def _one_input(network: Any) -> Any:

@@ -39,13 +39,11 @@ class UltralyticsDetector:
         info: ModelInfo,
         metadata: Metadata,
         *,
-        device: str = "CPU",
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._info = info
         self._metadata = metadata
         self._limits = limits
-        self._device = "cpu" if device.upper() == "CPU" else device
         try:
             self._model = _library().YOLO(str(path), task="detect")
         except ModelError:
@@ -68,7 +66,7 @@ class UltralyticsDetector:
                 iou=self._limits.iou,
                 agnostic_nms=self._limits.class_agnostic,
                 max_det=self._limits.max_boxes,
-                device=self._device,
+                device="cpu",
                 verbose=False,
             )[0].boxes
         except Exception as error:  # its backends raise whatever their libraries do

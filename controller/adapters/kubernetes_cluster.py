@@ -30,6 +30,7 @@ from controller.domain.drift import drift_of
 from controller.domain.pod_trouble import NO_NODE, summarize
 from controller.domain.workload import (
     NAME,
+    RESTRICTED,
     STORE_LABEL,
     Manifest,
     Workload,
@@ -121,7 +122,8 @@ class KubernetesCluster:
         try:
             api.apply("apply the ConfigMap", patch, config_map)
         except _MissingError:
-            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+            metadata = {"name": self.namespace, "labels": dict(RESTRICTED)}
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
             api.call(
                 "create the namespace", api.core.create_namespace, namespace, field_manager=FIELD_MANAGER
             )
@@ -261,12 +263,14 @@ def _translated(what: str, error: ApiException) -> TransientError | PermanentErr
         return _DeniedError(f"{text}; the credentials of the kubeconfig are wrong or have expired")
     if status == 403 and "being terminated" in words:
         return TransientError(text, retry_after=5.0)
+    if status == 403 and "status unknown for quota" in words:  # a new quota, not yet counted
+        return TransientError(text, retry_after=2.0)
     if status == 403 and "quota" not in words:
         return PermanentError(f"{text}; grant it as k3s/README.md describes")
     if status == 403:
         return PermanentError(f"{text}; raise the namespace's quota")
     if status == 415:
-        return PermanentError(f"{text}; Kubernetes 1.18 or later is needed")
+        return PermanentError(f"{text}; Kubernetes 1.20 or later is needed")
     if status in (408, 409, 429) or status >= 500:
         after = str((error.headers or {}).get("Retry-After", ""))
         return TransientError(text, retry_after=float(after) if after.isdigit() else 2.0)

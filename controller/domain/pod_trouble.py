@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from controller.domain.workload import CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Manifest
+from controller.domain.workload import AGENT_UID, CAMERA_NODE_LABEL, ROLLOUT_ANNOTATION, Manifest
 
 _PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 _QUIET = frozenset({"ContainerCreating", "PodInitializing"})
@@ -23,6 +23,44 @@ MAX_WORDS = 400
 NO_NODE = (
     f"no node is marked as a camera node; mark one with: kubectl label node NAME {CAMERA_NODE_LABEL}=true"
 )
+
+_APPLY = "kubectl apply -k k3s/store"
+_GPU_GUIDE = "k3s/accelerators.md"
+_REMEDIES: tuple[tuple[str, str], ...] = (
+    (
+        r'persistentvolumeclaim "?([\w.-]+)"? not found',
+        f"PersistentVolumeClaim {{}} is missing: {_APPLY}",
+    ),
+    (
+        r'persistentvolumeclaim "?([\w.-]+)"? is being deleted',
+        f"PersistentVolumeClaim {{}} is going: then delete its volume (the files stay) and {_APPLY}",
+    ),
+    (
+        r"unbound immediate (PersistentVolumeClaim)s",
+        f"the {{}} is not bound: kubectl get pv; delete a Released one (the files stay), then {_APPLY}",
+    ),
+    (
+        r"hostPath type check failed: (\S+) is not a directory",
+        f"on that node, as root: install -d -m 0750 -o {AGENT_UID} -g {AGENT_UID} {{}}",
+    ),
+    (
+        r"no PriorityClass with name (\S+) was found",
+        f"PriorityClass {{}} is missing: {_APPLY}",
+    ),
+    (
+        r"Insufficient ((?:nvidia\.com|gpu\.intel\.com)/[\w-]+)",
+        f"{{}} is taken or missing: the device plugin has to offer each GPU twice ({_GPU_GUIDE})",
+    ),
+    (
+        r'RuntimeClass(?:\.node\.k8s\.io)? "?([\w.-]+)"? not found',
+        f"RuntimeClass {{}} is missing: k3s makes it where it finds the runtime ({_GPU_GUIDE})",
+    ),
+    (
+        r"violates (PodSecurity)",
+        "the pods are of before the namespace was restricted: deploy the release again",
+    ),
+)
+"""What Kubernetes says, and what an operator does about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +90,8 @@ def summarize(
     events = tuple(events)
     unready = _readiness_words(events)
     problems = [problem for pod in alive for problem in _troubles(pod, unready)]
-    problems += _from_events(events, alive, owner)
+    created = [str(p["metadata"].get("creationTimestamp") or "") for p in alive if _rollout(p) == rollout_id]
+    problems += _from_events(events, alive, owner, since=max(created, default=""))
     return PodSummary(updated, tuple(images), tuple(dict.fromkeys(problems)))
 
 
@@ -67,7 +106,8 @@ def _troubles(pod: Manifest, unready: Mapping[str, str]) -> Iterator[str]:
     where = f"node {_node(pod)}"
     for condition in _conditions(pod):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield f"{where}: cannot be scheduled: {condition.get('message', condition.get('reason', ''))}"
+            message = str(condition.get("message", condition.get("reason", "")))
+            yield f"{where}: cannot be scheduled: {message}{_remedy(message)}"
     status = pod.get("status", {})
     if status.get("phase") == "Failed":
         yield f"{where}: pod failed: {status.get('message') or status.get('reason') or 'no reason given'}"
@@ -130,8 +170,12 @@ def _readiness_words(events: Iterable[Manifest]) -> dict[str, str]:
     }
 
 
-def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -> Iterator[str]:
-    """Mounts that fail and pods that may not be created show up nowhere but in events."""
+def _from_events(
+    events: Iterable[Manifest], pods: list[Manifest], owner: str, *, since: str
+) -> Iterator[str]:
+    """Mounts that fail and pods that may not be created show up nowhere but in events. ``since``: when the
+    newest pod of the wanted rollout was created (RFC 3339, UTC, so that text compares like time); what was
+    refused before that is over."""
     unready = {pod["metadata"].get("uid"): _node(pod) for pod in pods if not is_ready(pod)}
     told = set[object]()
     for event in sorted(events, key=_is_vague):
@@ -144,14 +188,26 @@ def _from_events(events: Iterable[Manifest], pods: list[Manifest], owner: str) -
         ):
             if not (_is_vague(event) and about["uid"] in told):
                 told.add(about["uid"])
-                yield f"node {unready[about['uid']]}: {message}"
-        elif about.get("kind") == "DaemonSet" and about.get("name") == owner and not pods:
-            yield f"no pod could be created: {_POD_NAME.sub('pods', message)}"
+                yield f"node {unready[about['uid']]}: {message}{_remedy(message)}"
+        elif about.get("kind") == "DaemonSet" and about.get("name") == owner and _refused_since(event, since):
+            yield f"no pod could be created: {_POD_NAME.sub('pods', message)}{_remedy(message)}"
 
 
 def _is_vague(event: Manifest) -> bool:
     """Whether it only says that some volume is missing, which another event names."""
     return "timed out waiting for the condition" in str(event.get("message", ""))
+
+
+def _refused_since(event: Manifest, since: str) -> bool:
+    """Also an event without a reason or a time counts while there is no pod."""
+    return not since or (event.get("reason") == "FailedCreate" and str(event.get("lastTimestamp")) > since)
+
+
+def _remedy(message: str) -> str:
+    for pattern, words in _REMEDIES:
+        if found := re.search(pattern, message, re.IGNORECASE):
+            return f" - {words.format(found[1])}"
+    return ""
 
 
 def _conditions(pod: Manifest) -> list[dict[str, Any]]:

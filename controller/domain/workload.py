@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from contract.workload import PEER_PORT, PEERS_SERVICE, Env
+from controller.domain.accelerator import Accelerator
 from controller.domain.release import Release
 
 Manifest = dict[str, Any]
@@ -32,6 +33,15 @@ CAMERA_NODE_LABEL = "storefleet.io/camera-node"
 
 AGENT_UID = 10001
 """The user of the agent image; the node's data directory must belong to it."""
+
+DATA_CLAIM = "storefleet-data"
+"""The claim of ``k3s/store`` that is each node's own directory ``DATA_DIR``."""
+RESTRICTED: Mapping[str, str] = {
+    f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")
+}
+"""Labels of the agents' namespace: what it admits."""
+PRIORITY_CLASS = "storefleet-agent"
+"""Of ``k3s/store`` too: agents before whatever has no class, without pushing it out."""
 
 CONFIG_DIR = "/etc/storefleet/config"
 SECRET_DIR = "/etc/storefleet/secrets"  # noqa: S105 - a path
@@ -74,13 +84,16 @@ class WorkloadSettings:
     camera_secret_name: str = "storefleet-cameras"  # noqa: S105 - a name
     """Becomes environment variables, for ``${NAME}`` in camera URLs. May be missing."""
     command: tuple[str, ...] = ("storefleet", "agent")
-    data_host_path: str = DATA_DIR
     node_selector: Mapping[str, str] = field(default_factory=lambda: {CAMERA_NODE_LABEL: "true"})
-    host_network: bool = False
-    """For clusters whose pods cannot reach the cameras otherwise."""
     cpu_request: str = "500m"
     memory_request: str = "512Mi"
     memory_limit: str = "2Gi"
+    disk_request: str = "64Mi"
+    disk_limit: str = "512Mi"
+    """Of what goes with the pod: its log and ``/tmp``. Outbox and models lie on the claim. There is no limit
+    of processor time: it would stop the inference in the middle of a frame."""
+    accelerator: Accelerator | None = None
+    """What the nodes compute on instead of their processor; None: nothing else."""
     peers: bool = False
     """Whether the store's nodes give models to one another, through the Service of ``k3s/store``. Not on one
     machine, where they would have one port together."""
@@ -237,8 +250,12 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
             "capabilities": {"drop": ["ALL"]},
         },
         "resources": {
-            "requests": {"cpu": settings.cpu_request, "memory": settings.memory_request},
-            "limits": {"memory": settings.memory_limit},
+            "requests": {
+                "cpu": settings.cpu_request,
+                "memory": settings.memory_request,
+                "ephemeral-storage": settings.disk_request,
+            },
+            "limits": {"memory": settings.memory_limit, "ephemeral-storage": settings.disk_limit},
         },
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
@@ -252,6 +269,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": settings.grace_s,
+        "priorityClassName": PRIORITY_CLASS,
         "nodeSelector": dict(settings.node_selector),
         "tolerations": [{"key": CAMERA_NODE_LABEL, "operator": "Exists"}],
         "securityContext": {
@@ -268,7 +286,7 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
         "volumes": [
             {"name": "config", "configMap": {"name": config_map, "defaultMode": 0o440}},
             {"name": "secrets", "secret": {"secretName": settings.secret_name, "defaultMode": 0o440}},
-            {"name": "data", "hostPath": {"path": settings.data_host_path, "type": "Directory"}},
+            {"name": "data", "persistentVolumeClaim": {"claimName": DATA_CLAIM}},
             {"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
         ],
@@ -279,9 +297,21 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
         agent["volumeMounts"] = [*agent["volumeMounts"], mount]
         spec["volumes"].append(_ACCOUNT_VOLUME)
         spec["serviceAccountName"] = AGENT_ACCOUNT
-    if settings.host_network:
-        spec |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    if settings.accelerator is not None:
+        _add_accelerator(spec, settings.accelerator)
     return spec
+
+
+def _add_accelerator(spec: Manifest, accelerator: Accelerator) -> None:
+    """Only the agent computes; a device plugin brings the device into its container."""
+    agent = spec["containers"][0]
+    limits = {**agent["resources"]["limits"], accelerator.resource: "1"}
+    agent["resources"] = {**agent["resources"], "limits": limits}
+    if accelerator.runtime_class:
+        spec["runtimeClassName"] = accelerator.runtime_class
+    if accelerator.device_group is not None:
+        groups = {"supplementalGroups": [accelerator.device_group]}
+        spec["securityContext"] = {**spec["securityContext"], **groups}
 
 
 _ACCOUNT_VOLUME: Manifest = {
@@ -323,6 +353,8 @@ def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadS
     if settings.camera_leases:
         leases = {"kubernetes": "kubernetes", "local": f"{STORE_DIR}/leases"}
         values[Env.CAMERA_LEASES] = leases[settings.camera_leases]
+    if settings.accelerator is not None:
+        values[Env.DETECTOR_DEVICE] = settings.accelerator.device
     if settings.mqtt_ca_in_secret:
         values[Env.MQTT_CA_FILE] = f"{SECRET_DIR}/mqtt-ca.pem"
     values = {**{k: v for k, v in release.settings.items() if k != Env.DEVICE}, **values}

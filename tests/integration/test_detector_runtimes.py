@@ -6,7 +6,10 @@ that needs no library that the agent does not have.
 """
 
 import importlib.util
+import os
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -280,10 +283,62 @@ def test_an_unknown_runtime_or_device_is_refused(tmp_path: Path) -> None:
     path = onnx_file(tmp_path)
     with pytest.raises(ModelError, match="use one of auto, openvino"):
         open_detector(path, "tensorrt")
-    with pytest.raises(ModelError, match="cannot use device 'NPU'"):
-        open_detector(path, "onnxruntime", device="NPU")
-    with pytest.raises(ModelError, match="cannot prepare the model for TOASTER"):
-        open_detector(path, "openvino", device="TOASTER")
+    with pytest.raises(ModelError, match="unknown device 'toaster'; use one of cpu, gpu, cuda"):
+        open_detector(path, "openvino", device="toaster")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "complaint"),
+    [
+        ("onnxruntime", "gpu", "runtime onnxruntime does not compute on device gpu; use runtime openvino"),
+        ("openvino", "cuda", "runtime openvino does not compute on device cuda; use runtime onnxruntime"),
+        ("ultralytics", "gpu", "use runtime openvino"),
+        ("auto", "cuda", "build the agent's image with onnxruntime-gpu"),
+    ],
+)
+def test_a_device_that_the_runtime_cannot_use_is_refused(
+    tmp_path: Path, runtime: str, device: str, complaint: str
+) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        open_detector(onnx_file(tmp_path), runtime, device=device)
+
+
+def test_an_nvidia_gpu_needs_a_model_in_onnx_format(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="a release needs a model in ONNX format"):
+        open_detector(bundle(save_openvino(tmp_path, openvino_network())), device="cuda")
+
+
+@pytest.mark.skipif("GPU" in "".join(ov.Core().available_devices), reason="there is a GPU")
+@pytest.mark.parametrize(
+    "make", [onnx_file, lambda folder: bundle(save_openvino(folder, openvino_network()))]
+)
+def test_a_gpu_that_is_not_there_is_an_error_and_no_processor_takes_its_place(
+    tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    with pytest.raises(ModelError, match=r"finds no gpu here: the pod needs a resource of Intel's"):
+        open_detector(make(tmp_path), device="gpu")
+
+
+def test_an_image_without_the_gpu_plugin_names_the_one_that_has_it(tmp_path: Path) -> None:
+    """In a process of its own, with an OpenVINO that lacks what the agent's image lacks."""
+    installed, copy = Path(ov.__file__).parent, tmp_path / "packages" / "openvino"
+    for file in installed.rglob("*"):
+        if file.is_file() and "intel_gpu_plugin" not in file.name and "__pycache__" not in file.parts:
+            place = copy / file.relative_to(installed)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(file)
+    code = (
+        "import sys; from pathlib import Path; from agent.adapters.model_file import open_detector; "
+        "open_detector(Path(sys.argv[1]), device='gpu')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(onnx_file(tmp_path))],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{copy.parent}:{Path(__file__).parents[2]}"},
+    )
+    assert "this image has no GPU plugin: use the agent-gpu image" in done.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ultralytics") is not None, reason="Ultralytics is installed")

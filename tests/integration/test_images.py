@@ -213,20 +213,23 @@ def test_bytecode_is_there_so_that_probes_start_fast(containers: dict[str, Conta
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def unused() -> list[str]:
+    """Patterns below site-packages of what the agent's image leaves out."""
+    files = [CHECKOUT / "constraints" / name for name in ("agent-unused.txt", "agent-unused-gpu.txt")]
+    lines = [line.partition("#")[0].strip() for file in files for line in file.read_text().splitlines()]
+    return [line for line in lines if line]
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="wheels of other processors bring other files")
 def test_every_pattern_of_what_is_unused_still_names_something() -> None:
     """Otherwise a package has moved its files, and the image has grown."""
-    lines = (CHECKOUT / "constraints/agent-unused.txt").read_text().splitlines()
-    patterns = [line.partition("#")[0].strip() for line in lines]
     installed = Path(sysconfig.get_path("purelib"))
-    assert [pattern for pattern in patterns if pattern and not any(installed.glob(pattern))] == []
+    assert [pattern for pattern in unused() if not any(installed.glob(pattern))] == []
 
 
 def test_what_is_unused_is_gone(containers: dict[str, Container]) -> None:
     (installed,) = containers["agent"].root.glob(SITE_PACKAGES)
-    lines = (CHECKOUT / "constraints/agent-unused.txt").read_text().splitlines()
-    patterns = [line.partition("#")[0].strip() for line in lines]
-    assert [str(found) for pattern in patterns if pattern for found in installed.glob(pattern)] == []
+    assert [str(found) for pattern in unused() for found in installed.glob(pattern)] == []
 
 
 def test_agent_image_stays_within_its_size(
@@ -239,6 +242,13 @@ def test_agent_image_stays_within_its_size(
     largest = ", ".join(f"{name} {size:.0f}" for name, size in measured.components.items())
     assert measured.above_base_mb < AGENT_GOAL_MB, largest
     assert measured.starts["health probe"] < 10  # what the probes of a pod allow
+
+
+def test_an_agent_without_a_gpu_plugin_names_the_image_that_has_it(containers: dict[str, Container]) -> None:
+    code = LOAD.replace("threads=1", "device='gpu'")
+    done = containers["agent"].run(["python3", "-c", code, "/model/shelf.zip"])
+    assert done.returncode == 1
+    assert "this image has no GPU plugin: use the agent-gpu image" in done.stderr
 
 
 def test_archive_carries_the_name_that_pods_use(archives: dict[str, Path]) -> None:

@@ -7,7 +7,7 @@ The controller only writes and reads these files, so agents go on when it is kil
     S/desired.json                    DaemonSet and ConfigMap, written by the controller
     S/nodes/N/observed.json           what runs, written by the supervisor
     S/nodes/N/supervisor.lock, .log   held as long as the supervisor lives
-    S/nodes/N/host/…                  the node's hostPath directories; survive pods
+    S/nodes/N/host/…                  the node's directories behind claims; survive pods
     S/nodes/N/pods/P/                 one pod: pod.json, config and secret files, emptyDirs
     S/nodes/N/logs/P.log              output of a pod's processes
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.adapters.local.layout import NodeDir, make_private, write_private
+from controller.domain.workload import DATA_CLAIM, DATA_DIR
 from controller.errors import PermanentError
 
 INHERITED = (
@@ -25,6 +26,9 @@ INHERITED = (
     "TZ",
 )
 """All that a pod's process takes over from the supervisor's environment; an image would bring its own."""
+
+VOLUMES = {DATA_CLAIM: DATA_DIR}
+"""The node's directory that a claim stands for; ``k3s/store/data.yaml`` says so in a cluster."""
 
 TMP = "/tmp"  # noqa: S108 - inside the pod
 
@@ -53,7 +57,12 @@ def write_volumes(
             found = read_secret(secrets, secret["secretName"], bool(secret.get("optional")), keys)
             for key, data in found.items():
                 write_private(directory / key, data)
-        elif "hostPath" in volume:
+        elif "persistentVolumeClaim" in volume:
+            claim = volume["persistentVolumeClaim"]["claimName"]
+            if claim not in VOLUMES:
+                raise PermanentError(f"volume {name}: PersistentVolumeClaim {claim} does not exist")
+            directory = node.host(VOLUMES[claim])
+        elif "hostPath" in volume:  # pods of an earlier version, whose outbox the next one goes on with
             directory = node.host(volume["hostPath"]["path"])
         elif "emptyDir" not in volume:
             kind = next((key for key in volume if key != "name"), "nothing")

@@ -54,13 +54,18 @@ def exceeded_quota(stage: KubernetesStage, directory: Path) -> dict[str, str]:
     return {"kubeconfig": str(store.kubeconfig), "namespace": "poor"}
 
 
+def missing_claim(stage: KubernetesStage, directory: Path) -> dict[str, str]:
+    return {"kubeconfig": str(stage.stores[stage.names[1]].kubeconfig), "namespace": "diskless"}
+
+
 def missing_secret(stage: KubernetesStage, directory: Path) -> dict[str, str]:
+    stage.add_disk(stage.names[2], "bare")
     return {"kubeconfig": str(stage.stores[stage.names[2]].kubeconfig), "namespace": "bare"}
 
 
 def no_image(stage: KubernetesStage, directory: Path) -> dict[str, str]:
     store = stage.stores[stage.names[1]]
-    store.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "unpullable"}})
+    stage.add_disk(store.name, "unpullable")
     stage.give_secret(store.name, "unpullable")
     stage.add_release("no-image", "v1", image="localhost/storefleet/agent:none")
     return {"kubeconfig": str(store.kubeconfig), "namespace": "unpullable"}
@@ -72,6 +77,11 @@ TROUBLES: dict[str, tuple[Callable[[KubernetesStage, Path], dict[str, str]], str
     "certificate-without-rights": (unknown_certificate, "v1", ("blocked", "grant it as k3s/README.md")),
     "missing-namespace": (missing_namespace, "v1", ("blocked", "nowhere")),
     "exceeded-quota": (exceeded_quota, "v1", ("exceeded quota", "poor")),
+    "missing-claim": (
+        missing_claim,
+        "v1",
+        ("PersistentVolumeClaim storefleet-data is missing", "kubectl apply -k k3s/store"),
+    ),
     "missing-secret": (missing_secret, "v1", ("storefleet-agent", "not found")),
     "image-not-there": (no_image, "no-image", ("localhost/storefleet/agent:none", "cannot be pulled")),
 }

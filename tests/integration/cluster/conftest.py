@@ -28,6 +28,7 @@ from contract.workload import ModelManifest
 from controller.domain.release import Release
 from controller.domain.workload import (
     CAMERA_NODE_LABEL,
+    PRIORITY_CLASS,
     StoreSite,
     Workload,
     WorkloadSettings,
@@ -302,6 +303,9 @@ class RealServer:
             core.delete_collection_namespaced_config_map(namespace)
             core.delete_namespace(namespace)
         self._until(lambda: not any(n.metadata.name == namespace for n in self._purge(core, namespace)))
+        scheduling: Any = client.SchedulingV1Api(self.connection)
+        if all(each.metadata.name != PRIORITY_CLASS for each in scheduling.list_priority_class().items):
+            scheduling.create_priority_class({"metadata": {"name": PRIORITY_CLASS}, "value": 100000})
         for node in core.list_node().items:
             core.delete_node(node.metadata.name)
         core.create_node({"metadata": {"name": "node-1", "labels": {CAMERA_NODE_LABEL: "true"}}})

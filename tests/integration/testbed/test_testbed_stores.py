@@ -211,7 +211,7 @@ def test_others_than_the_administrator_have_their_own_rights_only(stores: list[S
 
 def test_controllers_account_may_do_what_a_release_takes_and_no_more(stores: list[Store]) -> None:
     store, namespace = stores[1], "storefleet"
-    for file in ("namespace.yaml", "deployer.yaml"):
+    for file in ("namespace.yaml", "controller-account.yaml"):
         for manifest in read_manifests(STORE_MANIFESTS / file):
             store.api.apply(manifest)
     controller = Api.of(store.service_account_kubeconfig(namespace, "storefleet-controller"))

@@ -188,6 +188,16 @@ def test_a_bad_configuration_is_refused_with_every_problem_and_its_line(berlin: 
     assert berlin.admin.get("/v1/stores/berlin-01/config").status_code == 404
 
 
+def test_an_accelerator_that_cannot_be_is_refused(berlin: Api) -> None:
+    cluster = {"kind": "kubernetes", "accelerator": "tpu"}
+    answer = berlin.admin.post("/v1/stores", json={"name": "oslo-03", "cluster": cluster})
+    assert answer.status_code == 422
+    assert "use one of intel" in answer.json()["detail"]
+    cluster["accelerator"] = "nvidia"
+    made = berlin.admin.post("/v1/stores", json={"name": "oslo-03", "cluster": cluster})
+    assert (made.status_code, made.json()["cluster"]) == (201, cluster)
+
+
 def test_a_store_that_exists_or_does_not_is_said_so(berlin: Api) -> None:
     assert berlin.admin.post("/v1/stores", json={"name": "berlin-01"}).status_code == 409
     yaml = CONFIG.replace("berlin-01", "oslo-03")

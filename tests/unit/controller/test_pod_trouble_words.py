@@ -133,3 +133,98 @@ def test_pods_that_are_refused_again_and_again_are_one_trouble() -> None:
     ]
     (problem,) = summarize([], refused, "r-1", NAME).problems
     assert problem == "no pod could be created: Error creating: pods is forbidden: exceeded quota: poor"
+
+
+def unscheduled(message: str) -> dict[str, Any]:
+    found = pod(RUNNING)
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    found["status"] = {"phase": "Pending", "conditions": [condition]}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        pytest.param(
+            '0/1 nodes are available: 1 persistentvolumeclaim "storefleet-data" not found.',
+            "PersistentVolumeClaim storefleet-data is missing: kubectl apply -k k3s/store",
+            id="no-claim",
+        ),
+        pytest.param(
+            'persistentvolumeclaim "storefleet-data" is being deleted',
+            "then delete its volume",
+            id="claim-is-going",
+        ),
+        pytest.param(
+            "0/2 nodes are available: 2 pod has unbound immediate PersistentVolumeClaims.",
+            "the PersistentVolumeClaim is not bound: kubectl get pv",
+            id="claim-without-volume",
+        ),
+        pytest.param(
+            "0/1 nodes are available: 1 Insufficient gpu.intel.com/i915. preemption: 0/1 nodes",
+            "gpu.intel.com/i915 is taken or missing: the device plugin has to offer each GPU twice",
+            id="no-second-gpu",
+        ),
+        pytest.param(
+            "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.", "nvidia.com/gpu is", id="cuda"
+        ),
+    ],
+)
+def test_what_is_missing_in_the_cluster_comes_with_the_remedy(message: str, remedy: str) -> None:
+    (problem,) = summarize([unscheduled(message)], [], "r-1", NAME).problems
+    assert problem.startswith(f"node node-1: cannot be scheduled: {message} - ")
+    assert remedy in problem
+
+
+def test_what_no_remedy_is_known_for_is_told_as_it_is() -> None:
+    (problem,) = summarize([unscheduled("1 Insufficient memory.")], [], "r-1", NAME).problems
+    assert problem == "node node-1: cannot be scheduled: 1 Insufficient memory."
+
+
+def refused(message: str, at: str) -> dict[str, Any]:
+    about = {"kind": "DaemonSet", "name": NAME}
+    return {"reason": "FailedCreate", "message": message, "lastTimestamp": at, "involvedObject": about}
+
+
+NO_CLASS = 'Error creating: pods "x" is forbidden: no PriorityClass with name storefleet-agent was found'
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        (NO_CLASS, "PriorityClass storefleet-agent is missing: kubectl apply -k k3s/store"),
+        (
+            'pods "x" is forbidden: pod rejected: RuntimeClass "nvidia" not found',
+            "RuntimeClass nvidia is missing",
+        ),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', "deploy the release again"),
+        ('pods "x" is forbidden: exceeded quota: storefleet', "no pod could be created"),
+    ],
+)
+def test_pods_that_the_cluster_refuses_come_with_the_remedy(message: str, remedy: str) -> None:
+    (problem,) = summarize([], [refused(message, "2026-05-04T12:00:00Z")], "r-1", NAME).problems
+    assert remedy in problem
+
+
+@pytest.mark.parametrize(
+    ("rollout", "at", "told"),
+    [
+        pytest.param("r-0", "2026-05-04T12:00:00Z", True, id="only-the-release-before-runs"),
+        pytest.param("r-1", "2026-05-04T11:59:00Z", False, id="refused-before-there-was-a-pod"),
+        pytest.param("r-1", "2026-05-04T12:01:00Z", True, id="refused-on-the-next-node"),
+    ],
+)
+def test_a_refusal_counts_until_a_pod_of_the_release_was_created(rollout: str, at: str, told: bool) -> None:
+    found = pod(RUNNING, ready=True)
+    annotations = {"storefleet.io/rollout-id": rollout}
+    found["metadata"] |= {"creationTimestamp": "2026-05-04T12:00:30Z", "annotations": annotations}
+    problems = summarize([found], [refused(NO_CLASS, at)], "r-1", NAME).problems
+    assert bool(problems) is told
+
+
+def test_a_directory_that_is_missing_on_a_node_comes_with_how_to_make_it() -> None:
+    why = "hostPath type check failed: /var/lib/storefleet is not a directory"
+    event = warning(f'MountVolume.SetUp failed for volume "storefleet-data" : {why}')
+    waiting = pod({"waiting": {"reason": "PodInitializing"}})
+    (problem,) = summarize([waiting], [event | {"reason": "FailedMount"}], "r-1", NAME).problems
+    assert problem.endswith("install -d -m 0750 -o 10001 -g 10001 /var/lib/storefleet")

@@ -30,20 +30,12 @@ def used() -> set[tuple[str, str]]:
 
 
 def granted() -> set[tuple[str, str]]:
-    documents: list[dict[str, Any]] = list(yaml.safe_load_all((ROOT / "k3s/store/deployer.yaml").read_text()))
+    documents: list[dict[str, Any]] = list(
+        yaml.safe_load_all((ROOT / "k3s/store/controller-account.yaml").read_text())
+    )
     role = next(document for document in documents if document["kind"] == "Role")
     return {(r, verb) for rule in role["rules"] for r in rule["resources"] for verb in rule["verbs"]}
 
 
 def test_the_controllers_role_is_exactly_what_it_needs() -> None:
     assert granted() == used()
-
-
-def test_every_file_of_the_kustomization_exists_and_names_the_namespace() -> None:
-    directory = ROOT / "k3s" / "store"
-    resources = yaml.safe_load((directory / "kustomization.yaml").read_text())["resources"]
-    assert {path.name for path in directory.glob("*.yaml")} == {"kustomization.yaml", *resources}
-    for name in resources:
-        for document in yaml.safe_load_all((directory / name).read_text()):
-            metadata = document["metadata"]
-            assert metadata.get("namespace", metadata["name"]) == "storefleet"

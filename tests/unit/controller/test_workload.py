@@ -12,6 +12,13 @@ from kubernetes import client
 
 from contract.signing import Signed
 from contract.workload import PEER_PORT, PEERS_SERVICE, Env, ModelManifest
+from controller.domain.accelerator import (
+    ACCELERATORS,
+    MAX_GROUP,
+    Accelerator,
+    accelerator_of,
+    accelerator_refusal,
+)
 from controller.domain.drift import differences, drift_of
 from controller.domain.release import Release, fit_refusal, image_refusal, is_pinned, name_refusal
 from controller.domain.workload import (
@@ -65,9 +72,11 @@ def containers(workload: Workload) -> list[dict[str, Any]]:
     return [*spec["initContainers"], *spec["containers"]]
 
 
-@pytest.mark.parametrize("host_network", [False, True])
-def test_manifests_hold_no_field_that_the_kubernetes_models_do_not_know(host_network: bool) -> None:
-    workload = build(WorkloadSettings("mqtt://b:1", "http://c", host_network=host_network))
+@pytest.mark.parametrize("accelerator", [None, *ACCELERATORS.values()])
+def test_manifests_hold_no_field_that_the_kubernetes_models_do_not_know(
+    accelerator: Accelerator | None,
+) -> None:
+    workload = build(replace(SETTINGS, accelerator=accelerator))
     api = client.ApiClient()
     for manifest, kind in ((workload.daemon_set, "V1DaemonSet"), (workload.config_map, "V1ConfigMap")):
         model = getattr(client, kind).from_dict(manifest)
@@ -75,7 +84,7 @@ def test_manifests_hold_no_field_that_the_kubernetes_models_do_not_know(host_net
 
 
 def test_every_variable_of_the_contract_that_the_agent_needs_is_set() -> None:
-    optional = {Env.MQTT_CA_FILE, Env.FETCH_RATE, Env.CACHE_MAX_BYTES}
+    optional = {Env.MQTT_CA_FILE, Env.FETCH_RATE, Env.CACHE_MAX_BYTES, Env.DETECTOR_DEVICE}
     for container in containers(build(replace(SETTINGS, peers=True, camera_leases="kubernetes"))):
         names = [entry["name"] for entry in container["env"]]
         assert set(names) == {str(name) for name in Env} - optional
@@ -117,7 +126,7 @@ def test_pods_are_restricted() -> None:
             "capabilities": {"drop": ["ALL"]},
         }
         assert container["resources"]["limits"]["memory"]
-        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+        assert container["resources"]["requests"].keys() == {"cpu", "memory", "ephemeral-storage"}
 
 
 def test_files_that_the_agent_is_told_of_lie_on_mounted_volumes() -> None:
@@ -285,3 +294,62 @@ def test_nodes_on_one_machine_share_through_a_directory() -> None:
     assert "serviceAccountName" not in spec
     env = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
     assert env["STOREFLEET_CAMERA_LEASES"] == f"{STORE_DIR}/leases"
+
+
+def test_outbox_and_models_lie_on_the_claim_that_the_stores_manifests_make() -> None:
+    (data,) = (volume for volume in pod_spec(build())["volumes"] if volume["name"] == "data")
+    assert data == {"name": "data", "persistentVolumeClaim": {"claimName": "storefleet-data"}}
+    assert pod_spec(build())["priorityClassName"] == "storefleet-agent"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "resource", "runtime_class", "groups", "device"),
+    [
+        ({"accelerator": "intel"}, "gpu.intel.com/i915", None, None, "gpu"),
+        ({"accelerator": "intel-xe", "device_group": 109}, "gpu.intel.com/xe", None, [109], "gpu"),
+        ({"accelerator": "nvidia"}, "nvidia.com/gpu", "nvidia", None, "cuda"),
+    ],
+)
+def test_only_the_container_that_computes_asks_for_the_accelerator(
+    cluster: dict[str, Any], resource: str, runtime_class: str, groups: list[int], device: str
+) -> None:
+    workload = build(replace(SETTINGS, accelerator=accelerator_of({"kind": "kubernetes", **cluster})))
+    spec = pod_spec(workload)
+    fetch, agent = containers(workload)
+    assert agent["resources"]["limits"][resource] == "1"
+    assert resource not in fetch["resources"]["limits"]
+    assert spec.get("runtimeClassName") == runtime_class
+    assert spec["securityContext"].get("supplementalGroups") == groups
+    env = {entry["name"]: entry.get("value") for entry in agent["env"]}
+    assert env[Env.DETECTOR_DEVICE] == device
+
+
+def test_a_release_may_choose_the_device_only_where_the_store_has_not() -> None:
+    wanted = release(settings={Env.DETECTOR_DEVICE: "cpu"})
+    intel = replace(SETTINGS, accelerator=ACCELERATORS["intel"])
+    for settings, device in ((SETTINGS, "cpu"), (intel, "gpu")):
+        env = containers(build_workload(wanted, SITE, ROLLOUT, settings))[1]["env"]
+        assert {entry["name"]: entry.get("value") for entry in env}[Env.DETECTOR_DEVICE] == device
+
+
+@pytest.mark.parametrize(
+    ("cluster", "refusal"),
+    [
+        ({"kind": "local"}, None),
+        ({"kind": "kubernetes", "accelerator": "nvidia"}, None),
+        ({"kind": "deployer", "accelerator": "intel", "device_group": 44}, None),
+        ({"kind": "kubernetes", "accelerator": "tpu"}, "'tpu': use one of intel, intel-xe, nvidia"),
+        ({"kind": "kubernetes", "accelerator": ["intel"]}, "use one of intel"),
+        ({"kind": "local", "accelerator": "intel"}, "an accelerator needs a cluster"),
+        ({"kind": "kubernetes", "device_group": 44}, "goes with an accelerator"),
+        ({"kind": "kubernetes", "accelerator": "intel", "device_group": 0}, "use a number from 1"),
+        ({"kind": "kubernetes", "accelerator": "intel", "device_group": True}, "use a number from 1"),
+        (
+            {"kind": "kubernetes", "accelerator": "intel", "device_group": MAX_GROUP + 1},
+            "use a number from 1",
+        ),
+    ],
+)
+def test_an_accelerator_that_cannot_be_is_refused(cluster: dict[str, Any], refusal: str | None) -> None:
+    said = accelerator_refusal(cluster)
+    assert said is None if refusal is None else refusal in (said or "")

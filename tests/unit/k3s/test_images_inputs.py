@@ -44,6 +44,7 @@ def test_unknown_target_is_named_with_those_that_exist() -> None:
     ("target", "packages", "constraints"),
     [
         ("agent", {"agent", "contract", "storefleet"}, "agent.txt"),
+        ("agent-gpu", {"agent", "contract", "storefleet"}, "agent.txt"),
         ("controller", {"controller", "contract", "storefleet"}, "controller.txt"),
         ("sim", {"camera_sims", "contract", "storefleet"}, "sim.txt"),
         ("trainer", {"controller", "contract", "storefleet"}, "models.txt"),
@@ -66,6 +67,17 @@ def test_every_final_stage_drops_root_and_says_how_it_is(target: str) -> None:
     assert "\nUSER 10001:10001\n" in stage
     assert "\nHEALTHCHECK " in stage
     assert "org.opencontainers.image.title" in stage
+
+
+def test_the_agents_gpu_image_is_the_agents_image_and_a_little_more() -> None:
+    text = (CHECKOUT / "Dockerfile").read_text()
+    stage = text.partition("FROM agent AS agent-gpu\n")[2].partition("\nFROM ")[0]
+    instructions = [line.split()[0] for line in stage.splitlines() if line[:1].isupper()]
+    assert instructions == ["USER", "RUN", "COPY", "LABEL", "USER"]
+    assert stage.partition("LABEL")[2].splitlines()[1] == "USER 10001:10001"
+    unused = (CHECKOUT / "constraints/agent-unused.txt").read_text()
+    assert "gpu_plugin" not in unused
+    assert "gpu_plugin" in (CHECKOUT / "constraints/agent-unused-gpu.txt").read_text()
 
 
 def test_nothing_in_the_dockerfile_names_an_architecture() -> None:
