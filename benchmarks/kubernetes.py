@@ -83,7 +83,10 @@ class Takeover:
     given_back_s: float
     """From its power's return until it watched a camera again."""
     hands: int
-    """How often a camera changed hands by its events: there and back is 2, more is double reporting."""
+    """How often a camera changed hands by its events: there and back is 2, more on a machine too busy to renew
+    a lease in time."""
+    out_of_turn: int
+    """Events of a former owner, of a moment after the next one's first. Must be 0."""
 
 
 def roll_out(stage: KubernetesStage, release: str) -> Rollout:
@@ -244,20 +247,16 @@ def take_over(stage: KubernetesStage, store: str) -> Takeover:
     restored = time.time()
     given_back_s = stage.wait(f"{victim} watches again", back, RECOVERY_TIMEOUT_S)
     stage.await_ready([store])
-    return Takeover(taken_over_s, given_back_s, _hands(stage.events(), store, orphans, killed))
-
-
-def _hands(events: Sequence[dict[str, Any]], store: str, cameras: set[str], since: float) -> int:
-    """The most changes of device between neighbouring events of one camera, by the time of the event."""
-    most = 0
-    for camera in cameras:
+    most = out_of_turn = 0
+    for camera in orphans:
         told = sorted(
-            (seconds(event["event_time"]), event["device"])
-            for event in events
-            if event["store"] == store and event["camera"] == camera and seconds(event["event_time"]) > since
+            (seconds(event["event_time"]), event["camera_epoch"], event["device"])
+            for event in stage.events()
+            if event["store"] == store and event["camera"] == camera and seconds(event["event_time"]) > killed
         )
-        most = max(most, sum(a[1] != b[1] for a, b in pairwise(told)))
-    return most
+        most = max(most, sum(a[2] != b[2] for a, b in pairwise(told)))
+        out_of_turn += sum(a[1] > b[1] for a, b in pairwise(told))
+    return Takeover(taken_over_s, given_back_s, most, out_of_turn)
 
 
 def account(stage: KubernetesStage) -> dict[str, int]:
