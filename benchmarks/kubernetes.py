@@ -83,8 +83,8 @@ class Takeover:
     given_back_s: float
     """From its power's return until it watched a camera again."""
     hands: int
-    """How often a camera changed hands by its events: there and back is 2, more where a machine is too busy to
-    renew a lease in time."""
+    """How often a camera changed hands by its events: there and back is 2, more where a machine is too busy
+    to renew a lease in time."""
     out_of_turn: int
     """Events of a former owner, of a moment after the next one's first. Must be 0."""
 
