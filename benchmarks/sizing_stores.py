@@ -1,8 +1,8 @@
-"""Stands in for the API servers of thousands of stores, in one process: ``python -m benchmarks.sizing_stores``.
+"""Stands in for the API servers of thousands of stores: ``python -m benchmarks.sizing_stores``.
 
-It speaks as much of the Kubernetes API as the controller uses, over TLS, each store below a path of its
-own, and answers after a delay. What is applied is running at once. On a second port it takes connections
-and never answers. Ports, and a line for every DaemonSet that is applied, go to standard output.
+In one process, it speaks as much of the Kubernetes API as the controller uses, over TLS, each store below
+a path of its own, and answers after a delay. What is applied is running at once. On a second port it takes
+connections and never answers. Ports, and a line for every DaemonSet that is applied, go to standard output.
 """
 
 import argparse
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_GET = do_PATCH = do_POST = do_DELETE = _serve
+    do_GET = do_PATCH = do_POST = do_DELETE = _serve  # noqa: N815 - named by the base class
 
     def log_message(self, *_: object) -> None:
         """A benchmark's output is its figures."""
