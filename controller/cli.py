@@ -183,7 +183,9 @@ def serve(settings: ControllerSettings) -> int:
         lambda: key.trusted_pem,
         utc_now,
         random.random,
-        Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
+        Tempo(
+            workers=settings.reconcile_workers, resync_s=settings.resync_s, looks_per_s=settings.looks_per_s
+        ),
     )
     workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler, "staging": staging}
     server = uvicorn.Server(
