@@ -151,9 +151,13 @@ def serve(settings: ControllerSettings) -> int:
         password_file=settings.mqtt_password_file,
         ca_file=settings.mqtt_ca_file,
     )
-    ingest = Ingest(database, bus, utc_now)
+
+    def heard(store: str) -> None:
+        reconciler.wake(store)
+
+    ingest = Ingest(database, bus, utc_now, heard)
     key = SigningKey.load_or_create(settings.data_dir / "keys")
-    deployers = Deployers(key.sign, lambda: load_public_keys(key.trusted_pem), utc_now)
+    deployers = Deployers(key.sign, lambda: load_public_keys(key.trusted_pem), utc_now, heard)
     staging = StagingSender(database, lambda: link)
 
     def receive(topic: str, payload: bytes, retained: bool) -> None:
@@ -179,7 +183,9 @@ def serve(settings: ControllerSettings) -> int:
         lambda: key.trusted_pem,
         utc_now,
         random.random,
-        Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
+        Tempo(
+            workers=settings.reconcile_workers, resync_s=settings.resync_s, looks_per_s=settings.looks_per_s
+        ),
     )
     workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler, "staging": staging}
     server = uvicorn.Server(

@@ -56,7 +56,16 @@ class IngestStatus:
 class Ingest:
     """``run`` is the thread; ``status`` may be called from any other."""
 
-    def __init__(self, transactions: Transactions, bus: FleetBus, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        bus: FleetBus,
+        clock: Callable[[], datetime],
+        heard: Callable[[str], None] = lambda store: None,
+    ) -> None:
+        """``heard`` is called with every store that gave a sign of life, as often as it does; it must not
+        wait."""
+        self._heard = heard
         self._transactions = transactions
         self._bus = bus
         self._clock = clock
@@ -87,6 +96,8 @@ class Ingest:
         self._bus.acknowledge(batch)
         for ack in result.acks:
             self._bus.send_ack(ack.store, ack.device, ack.ack)
+        for store in result.heard:
+            self._heard(store)
         self._count(len(batch), result)
         if result.refused:
             log.warning("refused %d messages; see storefleet dead-letters", result.refused)

@@ -55,6 +55,8 @@ class BatchResult:
     """Events given up because the device no longer has them."""
     acks: tuple[Ack, ...] = ()
     """To send now that everything is committed."""
+    heard: frozenset[str] = frozenset()
+    """Stores of which a device is alive: it said something just now."""
 
     def __add__(self, other: "BatchResult") -> "BatchResult":
         return BatchResult(
@@ -63,6 +65,7 @@ class BatchResult:
             self.refused + other.refused,
             self.lost + other.lost,
             self.acks + other.acks,
+            self.heard | other.heard,
         )
 
 
@@ -201,6 +204,7 @@ class _Batch:
             refused=len(refused),
             lost=sum(gap.last - gap.first + 1 for _, gap in lost),
             acks=tuple(_acks(streams, touched, heartbeats, reused)),
+            heard=frozenset(item.store for item in accepted if _is_sign_of_life(item)),
         )
 
     def _fold_devices(
@@ -315,6 +319,12 @@ def _of_unknown_store(item: Decoded | Refused, now: datetime) -> DeadLetter:
 
 def _stream_key(event: EventBase) -> StreamKey:
     return StreamKey(event.store, event.device, event.streamid)
+
+
+def _is_sign_of_life(item: Decoded) -> bool:
+    """Not what the broker kept from earlier, nor what it says in the name of a device that is gone."""
+    dead = isinstance(item.body, DeviceState) and item.body.status == "offline"
+    return not item.received.retained and not dead
 
 
 def _is_outdated(item: Decoded, devices: dict[DeviceKey, Device]) -> bool:

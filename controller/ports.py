@@ -22,7 +22,7 @@ from controller.domain.fleet import Camera, Device, Handover, Store, StoreConfig
 from controller.domain.journal import AuditEntry, DeadLetter, GapRecord
 from controller.domain.model import Model
 from controller.domain.page import Page, PageRequest
-from controller.domain.records import Deployment, ReleaseRecord
+from controller.domain.records import Deployment, ReleaseRecord, Wanted
 from controller.domain.sequence import Gap, Stream, StreamKey
 from controller.domain.staging import Staging
 from controller.domain.stock import StockChange, ZoneStock
@@ -186,6 +186,13 @@ class DeploymentRepository(Protocol):
 
     def current(self, stores: Iterable[str] | None = None) -> list[Deployment]:
         """The deployments that are not superseded, of all stores or of these, by store."""
+
+    def wanted(self) -> list[Wanted]:
+        """The same of all stores, in brief and in no order."""
+
+    def revision(self) -> object:
+        """Equal to an earlier one only while ``wanted`` names the same deployments. What else changes
+        about them does not count."""
 
     def page(self, store: str | None, request: PageRequest) -> Page[Deployment]:
         """Newest first, superseded ones included."""

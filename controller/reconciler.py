@@ -1,9 +1,10 @@
 """Brings every store to what it shall run: looks, decides (``domain.deployment``), acts, writes down.
 
 Level-triggered: nothing is remembered that a restart would miss, so the controller may be killed at
-any moment. Stores are looked at by a bounded pool; a store that failed last time may only use half of
-it, so that many unreachable stores cannot keep the others waiting. An idle store costs a row and an
-entry in a dictionary.
+any moment. Stores are looked at by a bounded pool; a store that failed last time is a suspect, and all
+suspects together may only use half of it, so that many unreachable stores cannot keep the others waiting.
+An idle store costs a row, a few small objects and a place on the agenda; the database is asked for one
+number while nothing new is deployed.
 """
 
 import logging
@@ -11,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
+from controller.agenda import Agenda
 from controller.cluster import Cluster
 from controller.domain.deployment import (
+    RESYNC_SPREAD,
     Action,
     Attempts,
     Decision,
@@ -26,11 +29,12 @@ from controller.domain.deployment import (
     Unreachable,
     backoff,
     decide,
+    wake_pause,
 )
 from controller.domain.fleet import Store
 from controller.domain.journal import AuditEntry
-from controller.domain.records import Deployment
-from controller.domain.workload import Workload, WorkloadSettings
+from controller.domain.records import Deployment, Wanted
+from controller.domain.workload import WorkloadSettings
 from controller.errors import ControllerError, NotFoundError, PermanentError, TransientError
 from controller.ports import Transactions
 from controller.releases import LAST_KNOWN_GOOD, workload_of
@@ -38,30 +42,46 @@ from controller.releases import LAST_KNOWN_GOOD, workload_of
 log = logging.getLogger(__name__)
 
 ACTOR = "reconciler"
+NO_ATTEMPTS = Attempts()
 
 
 @dataclass(frozen=True, slots=True)
 class Tempo:
-    workers: int = 8
+    workers: int = 32
+    """How many stores are looked at at the same time. Threads are made when needed."""
     tick_s: float = 0.5
     """How often the database is asked for new deployments."""
     resync_s: float = 60.0
-    """How often a store that is as it should be is looked at."""
+    """How often a store that is as it should be is looked at, at most."""
+    looks_per_s: float = 20.0
+    """How many such looks all stores together get: a larger fleet is looked at less often."""
+    reread_s: float = 60.0
+    """How often all deployments are read though none has changed."""
     slow_s: float = 30.0
     """A look that takes longer is reported."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Track:
     """What is remembered of one store between looks; forgotten with its deployment."""
 
     rollout_id: UUID
-    due: float = 0.0
-    attempts: Attempts = field(default_factory=Attempts)
+    attempts: Attempts = NO_ATTEMPTS
+    suspect: bool = False
+    """The last look failed, whatever was to be deployed then."""
     degraded: tuple[str, ...] = ()
-    job: "Future[_Look] | None" = None
-    job_for: UUID | None = None
-    began: float = 0.0
+    woken_at: float = float("-inf")
+    woken_in_vain: int = 0
+
+
+@dataclass(slots=True)
+class _Job:
+    """A look that goes on."""
+
+    future: "Future[_Look]"
+    rollout_id: UUID
+    began: float
+    suspect: bool
     reported_slow: bool = False
 
 
@@ -94,87 +114,159 @@ class Reconciler:
         self._chance = chance
         self._tempo = tempo
         self._tracks: dict[str, _Track] = {}
+        self._agenda = Agenda()
+        self._jobs: dict[str, _Job] = {}
+        self._bell = threading.Event()
+        """A look has ended."""
+        self._lock = threading.Lock()
+        self._heard: set[str] = set()
+        self._revision: object = None
+        self._asked_at = self._read_at = float("-inf")
 
     def run(self, stop: threading.Event) -> None:
         pool = ThreadPoolExecutor(self._tempo.workers, thread_name_prefix="reconcile")
         try:
             while not stop.is_set():
+                self._bell.clear()
                 self.tick(pool)
-                stop.wait(self._tempo.tick_s)
+                self._bell.wait(self._tempo.tick_s)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def wake(self, store: str) -> None:
+        """The store was heard of by another way: if looking at it failed, it is looked at again soon, and
+        not when its backoff ends. From any thread, as often as one likes."""
+        with self._lock:
+            self._heard.add(store)
+
     def tick(self, pool: ThreadPoolExecutor) -> None:
         """Take in what is finished and start what is due. Never waits for a store."""
+        now = time.monotonic()
+        for store in list(self._jobs):
+            self._collect(store, now)
         try:
-            with self._transactions.reading() as repositories:
-                current = {d.store: d for d in repositories.deployments.current()}
+            self._follow(now)
         except TransientError as error:
+            self._asked_at = float("-inf")
             log.warning("cannot read the deployments, trying again: %s", error)
             return
-        now = time.monotonic()
-        self._follow(current)
-        busy = [track for track in self._tracks.values() if track.job is not None]
-        free = self._tempo.workers - len(busy)
-        free_for_failing = self._tempo.workers // 2 - sum(track.attempts.failures > 0 for track in busy)
-        for store, track in sorted(self._tracks.items(), key=lambda item: item[1].due):
-            if track.job is not None:
-                self._collect(store, track, current[store], now)
-            elif track.due <= now and free > 0:
-                failing = track.attempts.failures > 0
-                if failing and free_for_failing <= 0:
-                    continue
-                free -= 1
-                free_for_failing -= failing
-                track.began, track.reported_slow, track.job_for = now, False, track.rollout_id
-                track.job = pool.submit(self._look, current[store], track.attempts, track.degraded)
+        self._wake_heard(now)
+        free = self._tempo.workers - len(self._jobs)
+        suspects = self._tempo.workers // 2 - sum(job.suspect for job in self._jobs.values())
+        self._start(pool, now, min(free, suspects), suspect=True)
+        self._start(pool, now, self._tempo.workers - len(self._jobs), suspect=False)
 
-    def _follow(self, current: dict[str, Deployment]) -> None:
-        for store in [store for store in self._tracks if store not in current]:
+    def _start(self, pool: ThreadPoolExecutor, now: float, limit: int, *, suspect: bool) -> None:
+        for _ in range(limit):
+            store = self._agenda.take(now, suspect=suspect)
+            if store is None:
+                return
+            track = self._tracks[store]
+            future = pool.submit(self._look, store, track.attempts, track.degraded)
+            future.add_done_callback(lambda _: self._bell.set())
+            self._jobs[store] = _Job(future, track.rollout_id, now, suspect)
+
+    def _follow(self, now: float) -> None:
+        """Take in what was deployed since the database was last asked."""
+        if now - self._asked_at < self._tempo.tick_s:
+            return
+        self._asked_at = now
+        with self._transactions.reading() as repositories:
+            revision = repositories.deployments.revision()
+            if revision == self._revision and now - self._read_at < self._tempo.reread_s:
+                return
+            wanted = repositories.deployments.wanted()
+        self._revision, self._read_at = revision, now
+        for store in self._tracks.keys() - {one.store for one in wanted}:
             del self._tracks[store]
-        for store, deployment in current.items():
+            self._agenda.discard(store)
+        resync_s = self._resync_s(len(wanted))
+        for one in wanted:
+            self._follow_one(one, now, resync_s)
+
+    def _follow_one(self, wanted: Wanted, now: float, resync_s: float) -> None:
+        track = self._tracks.get(wanted.store)
+        if track is None:  # just started, or a new store: those that were well can wait their turn
+            track = _Track(wanted.rollout_id, suspect=wanted.state == State.UNREACHABLE)
+            self._tracks[wanted.store] = track
+            due = now + resync_s * self._chance() if wanted.state == State.READY else 0.0
+        elif track.rollout_id != wanted.rollout_id:
+            track.rollout_id, track.attempts, due = wanted.rollout_id, Attempts(), 0.0
+        else:
+            return
+        if wanted.store not in self._jobs:  # else it follows when the look that goes on has ended
+            self._agenda.put(wanted.store, due, suspect=track.suspect)
+
+    def _resync_s(self, stores: int) -> float:
+        mean = 1 - RESYNC_SPREAD / 2
+        return max(self._tempo.resync_s, stores / self._tempo.looks_per_s / mean)
+
+    def _wake_heard(self, now: float) -> None:
+        with self._lock:
+            heard, self._heard = self._heard, set()
+        for store in heard:
             track = self._tracks.get(store)
-            if track is None:
-                self._tracks[store] = _Track(deployment.rollout_id)
-            elif track.rollout_id != deployment.rollout_id:
-                track.rollout_id, track.due, track.attempts = deployment.rollout_id, 0.0, Attempts()
+            if track is None or not track.attempts.failures:
+                continue
+            if store in self._jobs:
+                self.wake(store)  # that look began before: ask again when it has ended
+            elif now - track.woken_at >= wake_pause(track.woken_in_vain):
+                track.woken_at, track.woken_in_vain = now, track.woken_in_vain + 1
+                self._agenda.put(store, now, suspect=True)
 
-    def _collect(self, store: str, track: _Track, deployment: Deployment, now: float) -> None:
-        job = track.job
-        if job is None:
+    def _collect(self, store: str, now: float) -> None:
+        job, track = self._jobs[store], self._tracks.get(store)
+        if not job.future.done():
+            if now - job.began > self._tempo.slow_s and not job.reported_slow:
+                job.reported_slow = True
+                words = f"the store's cluster has not answered for {now - job.began:.0f} s"
+                self._record_quietly(
+                    store, job.rollout_id, Decision(Action.BACKOFF, State.UNREACHABLE, words, 0.0)
+                )
             return
-        if not job.done():
-            if now - track.began > self._tempo.slow_s and not track.reported_slow:
-                track.reported_slow = True
-                words = f"the store's cluster has not answered for {now - track.began:.0f} s"
-                self._record_quietly(deployment, Decision(Action.BACKOFF, State.UNREACHABLE, words, 0.0))
+        del self._jobs[store]
+        error = job.future.exception()
+        if error is not None:
+            level = logging.WARNING if isinstance(error, ControllerError) else logging.ERROR
+            log.log(level, "store %s: looking at it failed: %s", store, error, exc_info=error)
+        if track is None:
             return
-        track.job = None
-        error = job.exception()
         if error is None:
-            look = job.result()
-            track.degraded = look.degraded
-            if track.job_for == track.rollout_id:  # else a newer deployment came in, which is due at once
-                track.attempts, track.due = look.attempts, now + look.check_after
-            return
-        level = logging.WARNING if isinstance(error, ControllerError) else logging.ERROR
-        log.log(level, "store %s: looking at it failed: %s", store, error, exc_info=error)
-        track.attempts = replace(track.attempts, failures=track.attempts.failures + 1)
-        track.due = now + backoff(track.attempts.failures, self._chance())
+            look = job.future.result()
+            track.degraded, attempts, due = look.degraded, look.attempts, now + look.check_after
+        elif isinstance(error, TransientError):  # of the database: a store's own is an observation
+            attempts, due = track.attempts, now + backoff(2, self._chance())
+        else:
+            attempts = replace(track.attempts, failures=track.attempts.failures + 1)
+            due = now + backoff(attempts.failures, self._chance())
+        track.suspect = attempts.failures > 0
+        if not track.suspect:
+            track.woken_in_vain = 0
+        if job.rollout_id == track.rollout_id:
+            track.attempts = attempts
+        else:
+            due = 0.0  # a newer deployment came in
+        self._agenda.put(store, due, suspect=track.suspect)
 
-    def _look(self, deployment: Deployment, attempts: Attempts, degraded: tuple[str, ...]) -> _Look:
+    def _look(self, store: str, attempts: Attempts, degraded: tuple[str, ...]) -> _Look:
         """One look at one store, in a thread of the pool."""
+        with self._transactions.reading() as repositories:
+            found = repositories.deployments.current([store])
+            registered = repositories.stores.get(store)
+        if not found or registered is None:  # gone meanwhile
+            return _Look(self._tempo.resync_s, Attempts(), degraded)
+        deployment = found[0]
         since = deployment.applied_at or deployment.created_at
         desired = Desired(str(deployment.rollout_id), deployment.release, since)
         observed: Observed | Unreachable
-        applied_at = deployment.applied_at
+        applied_at: datetime | None = None
         try:
-            cluster, workload = self._prepare(deployment)
-            observed = cluster.observe(deployment.store)
+            cluster = self._cluster_of(registered)
+            observed = cluster.observe(store)
             known = tuple(dict.fromkeys((*degraded, *observed.degraded)))
             decision = self._decide(desired, replace(observed, degraded=known), attempts)
             if decision.action in (Action.APPLY, Action.REPAIR_DRIFT):
-                degraded = cluster.apply(workload).degraded
+                degraded = self._apply(cluster, deployment)
                 applied_at = self._clock()
         except TransientError as error:
             observed = Unreachable(str(error), retry_after=error.retry_after)
@@ -183,7 +275,7 @@ class Reconciler:
             observed = Unreachable(str(error), permanent=True)
             decision = self._decide(desired, observed, attempts)
         self._record(deployment, decision, observed, applied_at)
-        failed = isinstance(observed, Unreachable)
+        failed = isinstance(observed, Unreachable) or decision.state == State.UNREACHABLE
         repairing = decision.action is Action.REPAIR_DRIFT
         calm = decision.action is Action.READY
         return _Look(
@@ -195,13 +287,10 @@ class Reconciler:
             degraded,
         )
 
-    def _prepare(self, deployment: Deployment) -> tuple[Cluster, Workload]:
+    def _apply(self, cluster: Cluster, deployment: Deployment) -> tuple[str, ...]:
         with self._transactions.reading() as repositories:
-            store = repositories.stores.get(deployment.store)
-            if store is None:
-                raise PermanentError(f"store {deployment.store} is gone")
             workload = workload_of(repositories, deployment, self._fleet, self._trusted_pem().decode())
-        return self._cluster_of(store), workload
+        return cluster.apply(workload).degraded
 
     def _decide(self, desired: Desired, observed: Observed | Unreachable, attempts: Attempts) -> Decision:
         return decide(
@@ -210,48 +299,66 @@ class Reconciler:
             self._clock(),
             attempts=attempts,
             jitter=self._chance(),
-            resync_s=self._tempo.resync_s,
+            resync_s=self._resync_s(len(self._tracks)),
         )
 
     def _record(
         self,
         deployment: Deployment,
         decision: Decision,
-        observed: Observed | Unreachable | None,
+        observed: Observed | Unreachable,
         applied_at: datetime | None,
     ) -> None:
         """Write down what changed; a deployment that was superseded meanwhile is left alone."""
         now = self._clock()
+        if _after(deployment, decision, observed, applied_at, now) == deployment:
+            return
         with self._transactions.writing() as repositories:
             before = repositories.deployments.get(deployment.rollout_id)
             if before is None or before.superseded_by is not None:
                 return
-            after = replace(before, state=decision.state, message=decision.reason, applied_at=applied_at)
-            if isinstance(observed, Observed):
-                after = replace(
-                    after,
-                    observed_generation=before.generation
-                    if observed.rollout_id == str(before.rollout_id)
-                    else before.observed_generation,
-                    detail=_detail(observed, before),
-                )
-            if decision.state == State.READY and after.ready_at is None:
-                after = replace(after, ready_at=now)
-            if after == before:
-                return
-            repositories.deployments.save(after)
-            if decision.action in (Action.APPLY, Action.REPAIR_DRIFT):
+            repositories.deployments.save(_after(before, decision, observed, applied_at, now))
+            if applied_at is not None:
                 audit = {"rollout_id": str(before.rollout_id), "reason": decision.reason}
                 repositories.audit.add(
                     AuditEntry(now, ACTOR, f"deployment.{decision.action}", before.store, audit)
                 )
         log.info("store %s: %s: %s", before.store, decision.state, decision.reason)
 
-    def _record_quietly(self, deployment: Deployment, decision: Decision) -> None:
+    def _record_quietly(self, store: str, rollout_id: UUID, decision: Decision) -> None:
         try:
-            self._record(deployment, decision, None, deployment.applied_at)
+            with self._transactions.reading() as repositories:
+                found = repositories.deployments.current([store])
+            if found and found[0].rollout_id == rollout_id:
+                self._record(found[0], decision, Unreachable(decision.reason), None)
         except (TransientError, NotFoundError) as error:
-            log.warning("store %s: cannot record %s: %s", deployment.store, decision.reason, error)
+            log.warning("store %s: cannot record %s: %s", store, decision.reason, error)
+
+
+def _after(
+    before: Deployment,
+    decision: Decision,
+    observed: Observed | Unreachable,
+    applied_at: datetime | None,
+    now: datetime,
+) -> Deployment:
+    """The record after a look; ``applied_at``: when it was applied in this look, None if it was not."""
+    after = replace(
+        before,
+        state=decision.state,
+        message=decision.reason,
+        applied_at=applied_at or before.applied_at,
+    )
+    if isinstance(observed, Observed):
+        seen = observed.rollout_id == str(before.rollout_id)
+        after = replace(
+            after,
+            observed_generation=before.generation if seen else before.observed_generation,
+            detail=_detail(observed, before),
+        )
+    if decision.state == State.READY and after.ready_at is None:
+        after = replace(after, ready_at=now)
+    return after
 
 
 def _detail(observed: Observed, before: Deployment) -> dict[str, object]:

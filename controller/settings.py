@@ -37,10 +37,13 @@ class ControllerSettings(BaseSettings):
     """Bearer token that only fetches artifacts; default: ``artifact.token`` in ``data_dir``."""
     max_body_bytes: int = Field(default=4 * 1024 * 1024, gt=0)
     """Requests with a larger body are refused; uploads of models have their own limit."""
-    reconcile_workers: int = Field(default=8, ge=2, le=256)
-    """How many stores are brought up to date at the same time."""
+    reconcile_workers: int = Field(default=32, ge=2, le=256)
+    """How many stores are looked at at the same time; threads are made only when needed. Half of them are
+    kept from stores that failed last time."""
     resync_s: float = Field(default=60.0, gt=0)
-    """How often a store that is as it should be is looked at for drift."""
+    """How often a store that is as it should be is looked at for drift, at most."""
+    looks_per_s: float = Field(default=20.0, gt=0, le=1000)
+    """How many such looks all stores together get: of 5000 stores, each has one in 250 s."""
     local_run_dir: Path | None = None
     """Files of stores on this machine (cluster kind ``local``); default: ``clusters`` in ``data_dir``."""
     epcis_authority: str = "urn:storefleet"

@@ -5,6 +5,7 @@ it comes back, and one that never answers holds up nobody. The sender is level-t
 the broker retains with what the database says, and publishes the difference.
 """
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -107,6 +108,7 @@ class StagingSender:
         self._link = link
         self._lock = threading.Lock()
         self._at_broker: dict[str, bytes] = {}
+        """Digests, not payloads: thousands of stores are often told the same kilobytes."""
         self._sent: object = None
         """Revision of the database that the broker has."""
         self._complaint = ""
@@ -117,11 +119,7 @@ class StagingSender:
             store = parse_staging_topic(topic)
         except TopicError:
             return False
-        with self._lock:
-            if payload:
-                self._at_broker[store] = payload
-            else:
-                self._at_broker.pop(store, None)
+        self._note(store, payload)
         return True
 
     def run(self, stop: threading.Event) -> None:
@@ -150,12 +148,23 @@ class StagingSender:
             before = dict(self._at_broker)
         for store in sorted(orders.keys() | before.keys()):
             payload = orders.get(store, b"")
-            if payload != before.get(store, b""):
+            if not payload or _digest(payload) != before.get(store):
                 link.publish(staging_topic(store), payload)
-                with self._lock:
-                    self._at_broker[store] = payload
+                self._note(store, payload)
                 log.info("store %s: staging order sent", store)
         self._sent = revision
+
+    def _note(self, store: str, payload: bytes) -> None:
+        """What the broker has for the store; nothing when that is empty."""
+        with self._lock:
+            if payload:
+                self._at_broker[store] = _digest(payload)
+            else:
+                self._at_broker.pop(store, None)
+
+
+def _digest(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()
 
 
 def _orders(repositories: Repositories) -> dict[str, bytes]:

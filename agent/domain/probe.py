@@ -1,20 +1,30 @@
 """What the probes of a pod are told by the health file that the agent writes."""
 
-from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Literal, NamedTuple, Protocol
 
-from contract.workload import HEALTH_STALE_S, AgentHealth
+from contract.pod import HEALTH_STALE_S, Phase
 
 Question = Literal["ready", "live"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Health(Protocol):
+    """What counts of ``contract.workload.AgentHealth``, which probes do not import: it is slow to."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def phase(self) -> Phase: ...
+    @property
+    def error(self) -> str: ...
+
+
+class Answer(NamedTuple):
     ok: bool
     reason: str
 
 
-def judge(health: AgentHealth | None, question: Question, now: float) -> Answer:
+def judge(health: Health | None, question: Question, now: float) -> Answer:
     """What a probe at ``now`` (seconds since the epoch) is told. Live: the agent turns. Ready: it also
     watches its cameras, or is about to take over."""
     if health is None:

@@ -66,7 +66,11 @@ class Deployers:
         sign: Callable[[str], Signed],
         trusted: Callable[[], list[Ed25519PublicKey]],
         clock: Callable[[], datetime],
+        on_report: Callable[[str], None] = lambda store: None,
     ) -> None:
+        """``on_report`` is called with every store whose deployer said something just now; it must not
+        wait."""
+        self._on_report = on_report
         self._sign = sign
         self._trusted = trusted
         self._clock = clock
@@ -88,6 +92,8 @@ class Deployers:
         try:
             if parsed.channel is Channel.REPORTED:
                 self._hear(parsed.store, self._heard(parsed.store, payload, retained) if payload else None)
+                if payload and not retained:
+                    self._on_report(parsed.store)
             elif parsed.channel is Channel.DESIRED:
                 self._find(parsed.store, self._published(payload) if payload else None)
         except ContractError as error:

@@ -18,6 +18,13 @@ BACKOFF_MAX_S = 300.0
 POLL_S = 1.0
 """How often a store in the middle of a change is looked at."""
 
+WAKE_FIRST_S = 10.0
+"""How long after one look out of turn the next one may come."""
+
+RESYNC_SPREAD = 0.5
+"""By how much of itself the pause of a store that is well is shortened at random, so that stores which
+became ready together are not looked at together for ever."""
+
 BLOCKED_POLL_S = 15.0
 """How often a store is looked at that waits for a person."""
 
@@ -142,7 +149,7 @@ def decide(
         reason = f"{desired.release} ready on {observed.updated} of {observed.desired} nodes"
         if observed.degraded:
             reason += "; " + _listed(observed.degraded)
-        return Decision(Action.READY, State.READY, reason, resync_s * (1 - 0.2 * jitter))
+        return Decision(Action.READY, State.READY, reason, resync_s * (1 - RESYNC_SPREAD * jitter))
     reason = f"{desired.release} ready on {observed.updated} of {observed.desired} nodes"
     if observed.problems:
         reason += ": " + _listed(observed.problems)
@@ -155,6 +162,13 @@ def backoff(failures: int, jitter: float) -> float:
     """Seconds: doubling from ``BACKOFF_FIRST_S`` to ``BACKOFF_MAX_S``, the upper half of it random."""
     full = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures, 16))
     return full * (0.5 + 0.5 * jitter)
+
+
+def wake_pause(in_vain: int) -> float:
+    """Seconds between two looks at a store that failed, before its time, because it was heard of. They
+    double while they are ``in_vain``: a store whose broker link works but whose cluster does not answer,
+    or that comes and goes, costs at most about twice what it would cost in silence."""
+    return min(BACKOFF_MAX_S, WAKE_FIRST_S * 2.0 ** min(in_vain, 16))
 
 
 def _unreachable(observed: Unreachable, attempts: Attempts, jitter: float) -> Decision:

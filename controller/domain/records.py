@@ -46,3 +46,12 @@ class Deployment:
     superseded_by: UUID | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Last observation of the cluster, for display."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """As much of a current deployment as is kept in memory for every store."""
+
+    store: str
+    rollout_id: UUID
+    state: str

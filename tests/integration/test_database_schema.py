@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
@@ -230,3 +231,58 @@ def test_writers_of_many_threads_do_not_fail_each_other(database: Database) -> N
     with database.reading() as repositories:
         assert len(repositories.audit.page(PageRequest()).items) == 40
     assert failures == []
+
+
+def fleet_of(database: Database, stores: int) -> list[Deployment]:
+    """Stores ``s0``, ``s1`` … with a deployment each."""
+    made = [
+        Deployment(uuid4(), f"s{n}", "r1", "present", 1, "pending", "", "admin", T0) for n in range(stores)
+    ]
+    with database.writing() as repositories:
+        repositories.models.add(Model(DIGEST, "shelf", "1", "onnx", 10, {"payload": "x"}, T0))
+        repositories.releases.add(ReleaseRecord("r1", DIGEST, "image", T0))
+        for deployment in made:
+            repositories.stores.add(Store(deployment.store, created_at=T0))
+            repositories.deployments.supersede(deployment)
+    return made
+
+
+def look(database: Database) -> tuple[object, set[tuple[str, Any]]]:
+    with database.reading() as repositories:
+        revision = repositories.deployments.revision()
+        return revision, {(one.store, one.rollout_id) for one in repositories.deployments.wanted()}
+
+
+def test_revision_changes_with_every_deployment_and_with_nothing_else(database: Database) -> None:
+    empty, nothing = look(database)
+    made = fleet_of(database, 3)
+    first, wanted = look(database)
+    assert (nothing, wanted) == (set(), {(d.store, d.rollout_id) for d in made})
+    with database.writing() as repositories:
+        repositories.deployments.save(replace(made[0], state="ready", detail={"nodes": 1}))
+    assert look(database) == (first, wanted)
+    again = replace(made[1], rollout_id=uuid4(), generation=2)
+    with database.writing() as repositories:
+        repositories.deployments.supersede(again)
+    second, wanted = look(database)
+    assert (again.store, again.rollout_id) in wanted
+    assert len({empty, first, second}) == 3
+
+
+def test_deployment_that_is_committed_late_is_not_overlooked(postgres_url: str) -> None:
+    """It began first and has the older time, but a later one was committed, and seen, before it."""
+    database = open_database(postgres_url)
+    migrate(database)
+    made = fleet_of(database, 2)
+    early = replace(made[0], rollout_id=uuid4(), generation=2, created_at=T0 + timedelta(seconds=1))
+    late = replace(made[1], rollout_id=uuid4(), generation=2, created_at=T0 + timedelta(seconds=2))
+    with database.writing() as slow:
+        slow.deployments.supersede(early)
+        with database.writing() as quick:
+            quick.deployments.supersede(late)
+        seen, wanted = look(database)
+        assert (early.store, early.rollout_id) not in wanted
+    after, wanted = look(database)
+    assert after != seen
+    assert (early.store, early.rollout_id) in wanted
+    database.close()

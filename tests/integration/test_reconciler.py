@@ -45,8 +45,9 @@ def now() -> datetime:
 class Hanging:
     """A cluster that never answers, until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, retry_after: float = 0.0) -> None:
         self.let_go = threading.Event()
+        self.retry_after = retry_after
         self.asked = 0
 
     def apply(self, workload: Workload) -> Applied:
@@ -55,7 +56,7 @@ class Hanging:
     def observe(self, store: str) -> Observed:
         self.asked += 1
         self.let_go.wait(30)
-        raise TransientError(f"{store} did not answer")
+        raise TransientError(f"{store} did not answer", retry_after=self.retry_after)
 
     def remove(self, store: str) -> None:
         raise AssertionError("nothing was removed")
@@ -124,7 +125,7 @@ class Centre:
         return self.current(store)
 
     @contextmanager
-    def reconciling(self, workers: int = 4, **tempo: float) -> Iterator[None]:
+    def reconciling(self, workers: int = 4, **tempo: float) -> Iterator[Reconciler]:
         def cluster_of(store: Store) -> Cluster:
             return self.clusters[store.name]
 
@@ -141,7 +142,7 @@ class Centre:
         thread = threading.Thread(target=reconciler.run, args=(stop,))
         thread.start()
         try:
-            yield
+            yield reconciler
         finally:
             stop.set()
             for cluster in self.clusters.values():
@@ -284,6 +285,113 @@ def test_unreachable_store_is_backed_off_from_and_catches_up(centre: Centre) -> 
         cluster.error = None
         centre.until(settled(cluster.inner, "berlin-01"))
         centre.until_state("berlin-01", "ready")
+
+
+def test_store_that_is_heard_of_again_is_looked_at_at_once(centre: Centre) -> None:
+    cluster = Failing(TransientError("no route to host", retry_after=3600))
+    centre.add_store("berlin-01", cluster)
+    centre.release("v1")
+    centre.deploy("v1", "berlin-01")
+    with centre.reconciling() as reconciler:
+        centre.until_state("berlin-01", "unreachable", "no route to host")
+        cluster.error = None
+        reconciler.wake("berlin-01")
+        centre.until(settled(cluster.inner, "berlin-01"))
+        centre.until_state("berlin-01", "ready")
+
+
+def test_store_that_is_heard_but_not_reached_still_backs_off(centre: Centre) -> None:
+    """Its agents reach the broker; its API server is not there."""
+    cluster = Failing(TransientError("no route to host", retry_after=3600))
+    centre.add_store("berlin-01", cluster)
+    centre.release("v1")
+    centre.deploy("v1", "berlin-01")
+    with centre.reconciling() as reconciler:
+        centre.until_state("berlin-01", "unreachable")
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            reconciler.wake("berlin-01")
+            time.sleep(0.005)
+    assert len(cluster.asked) == 2
+
+
+def test_store_that_comes_back_during_a_look_is_looked_at_again(centre: Centre) -> None:
+    centre.add_store("berlin-01", Failing(TransientError("no route to host")))
+    centre.release("v1")
+    centre.deploy("v1", "berlin-01")
+    hanging, back = Hanging(retry_after=3600), MemoryCluster()
+    with centre.reconciling() as reconciler:
+        centre.until_state("berlin-01", "unreachable")
+        centre.clusters["berlin-01"] = hanging
+        centre.until(lambda: hanging.asked == 1)
+        reconciler.wake("berlin-01")
+        centre.clusters["berlin-01"] = back
+        hanging.let_go.set()
+        centre.until(settled(back, "berlin-01"))
+
+
+def test_stores_that_are_well_or_unknown_are_not_woken(centre: Centre) -> None:
+    cluster = Failing(None)
+    centre.add_store("berlin-01", cluster)
+    centre.release("v1")
+    centre.deploy("v1", "berlin-01")
+    with centre.reconciling(resync_s=3600) as reconciler:
+        centre.until(settled(cluster.inner, "berlin-01"))
+        centre.until_state("berlin-01", "ready")
+        before = len(cluster.asked)
+        for _ in range(20):
+            reconciler.wake("berlin-01")
+            reconciler.wake("nobody-knows")
+            time.sleep(0.02)
+    assert len(cluster.asked) == before
+
+
+def test_restart_looks_first_at_what_is_not_yet_as_it_should_be(centre: Centre) -> None:
+    clusters = {f"store-{number}": Failing(None) for number in range(6)}
+    for name, cluster in clusters.items():
+        centre.add_store(name, cluster)
+    centre.release("v1")
+    centre.release("v2")
+    centre.deploy("v1", *clusters)
+    with centre.reconciling():
+        for name, cluster in clusters.items():
+            centre.until(settled(cluster.inner, name))
+            centre.until_state(name, "ready")
+    new = centre.deploy("v2", "store-5")[0]
+    inner = clusters["store-5"].inner
+    for cluster in clusters.values():
+        cluster.asked.clear()
+    with centre.reconciling(resync_s=3600):
+        centre.until(lambda: inner.observe("store-5").rollout_id == str(new.rollout_id))
+        inner.settle("store-5")
+        centre.until_state("store-5", "ready", "v2")
+    assert [name for name, cluster in clusters.items() if cluster.asked] == ["store-5"]
+
+
+def test_stores_known_to_hang_stay_in_their_half_of_the_pool(centre: Centre) -> None:
+    """After a restart, and when something new is deployed to them."""
+    centre.release("v1")
+    centre.release("v2")
+    hanging = {f"hangs-{number}": Hanging() for number in range(4)}
+    for name, cluster in hanging.items():
+        cluster.let_go.set()
+        centre.add_store(name, cluster)
+    centre.deploy("v1", *hanging)
+    with centre.reconciling():
+        for name in hanging:
+            centre.until_state(name, "unreachable")
+    for cluster in hanging.values():
+        cluster.let_go.clear()
+        cluster.asked = 0
+    with centre.reconciling(workers=4):
+        centre.until(lambda: sum(cluster.asked for cluster in hanging.values()) == 2)
+        centre.deploy("v2", *hanging)
+        lives = MemoryCluster()
+        centre.add_store("lives", lives)
+        centre.deploy("v1", "lives")
+        centre.until(settled(lives, "lives"))
+        centre.until_state("lives", "ready")
+        assert sum(cluster.asked for cluster in hanging.values()) == 2
 
 
 def test_refusal_blocks_with_the_clusters_words(centre: Centre) -> None:

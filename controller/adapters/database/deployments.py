@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, page
 from controller.adapters.database.tables import deployments, releases
 from controller.domain.page import Page, PageRequest
-from controller.domain.records import Deployment, ReleaseRecord
+from controller.domain.records import Deployment, ReleaseRecord, Wanted
 from controller.errors import ConflictError, NotFoundError
 
 
@@ -77,6 +77,21 @@ class Deployments:
                 chosen = query.where(deployments.c.store.in_(chunk)).order_by(deployments.c.store)
                 rows.extend(self._connection.execute(chosen))
         return [Deployment(**row._mapping) for row in rows]
+
+    def wanted(self) -> list[Wanted]:
+        columns = deployments.c
+        query = select(columns.store, columns.rollout_id, columns.state)
+        return [
+            Wanted(*row) for row in self._connection.execute(query.where(columns.superseded_by.is_(None)))
+        ]
+
+    def revision(self) -> tuple[int, int]:
+        """Each store's generation only rises, by one with every deployment, so their sum is the same only
+        while each of them is. Times and serial numbers would not do: they are not in the order of commits."""
+        columns = deployments.c
+        query = select(func.count(), func.coalesce(func.sum(columns.generation), 0))
+        count, total = self._connection.execute(query.where(columns.superseded_by.is_(None))).one()
+        return int(count), int(total)
 
     def page(self, store: str | None, request: PageRequest) -> Page[Deployment]:
         query = (

@@ -17,6 +17,7 @@ from controller.domain.deployment import (
     Unreachable,
     backoff,
     decide,
+    wake_pause,
 )
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -141,3 +142,14 @@ def test_only_the_right_rollout_seen_whole_and_undrifted_is_ready(seen: Observed
         and seen.observed_generation >= seen.generation
         and 0 < seen.desired <= seen.updated
     )
+
+
+def test_looks_out_of_turn_become_rare_while_they_are_in_vain() -> None:
+    assert [wake_pause(n) for n in range(7)] == [10, 20, 40, 80, 160, 300, 300]
+    assert wake_pause(10**6) == BACKOFF_MAX_S
+
+
+def test_stores_that_became_ready_together_drift_apart() -> None:
+    """Looked at every 60 s at first, then anywhere between the half of it and all of it."""
+    pauses = [decide(DESIRED, RUNNING, NOW, jitter=j, resync_s=60).check_after for j in (0.0, 0.5, 1.0)]
+    assert pauses == [60, 45, 30]

@@ -341,3 +341,19 @@ def test_a_camera_that_another_device_took_over_is_forgotten(
     assert cameras() == ["cam-2"]
     ingest_batch(database, [device.sent(device.birth(cameras=[]))], now)
     assert cameras() == []
+
+
+def test_only_living_devices_of_registered_stores_are_signs_of_life(
+    database: Database, new_device: Callable[..., Any], now: datetime
+) -> None:
+    device, stranger = new_device(), new_device(store="paris-02")
+
+    def heard(*messages: Received) -> set[str]:
+        return set(ingest_batch(database, messages, now).heard)
+
+    assert heard(device.sent(device.birth())) == {"berlin-01"}
+    assert heard(device.sent(device.heartbeat())) == {"berlin-01"}
+    assert heard(device.sent(device.event(1))) == {"berlin-01"}
+    assert heard(device.sent(device.birth(), retained=True)) == set(), "the broker kept it"
+    assert heard(device.sent(device.birth(status="offline"))) == set(), "the last will"
+    assert heard(stranger.sent(stranger.heartbeat())) == set()

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 from typer.testing import CliRunner
 
-from storefleet.cli import build_app
+from storefleet.commands import build_app
 
 
 def without(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
