@@ -25,6 +25,7 @@ from rich.console import Console
 from benchmarks.kubernetes_faults import FAULTS
 from benchmarks.kubernetes_stage import (
     NAMESPACE,
+    Json,
     KubernetesOptions,
     KubernetesStage,
     watched,
@@ -138,9 +139,8 @@ class Looks:
         while not self._ended.is_set():
             for (store, _), device in self._stage.devices().items():
                 for camera in device["cameras"]:
-                    at = (camera["telemetry"] or {}).get("last_inference_at")
-                    if at is not None:
-                        self._note((store, camera["camera"]), seconds(at))
+                    if at := looked_at(camera):
+                        self._note((store, camera["camera"]), at)
             self._ended.wait(0.5)
 
     def _note(self, camera: tuple[str, str], at: float) -> None:
@@ -218,9 +218,14 @@ def take_over(stage: KubernetesStage, store: str) -> Takeover:
     """Pull the plug of a node that watches cameras, and put it back when they are watched by others."""
     cluster = stage.stores[store]
 
-    def holdings() -> dict[str, set[str]]:
+    def holdings(since: float = 0.0) -> dict[str, set[str]]:
+        """By device, the cameras that it looked at after a moment."""
         return {
-            device: {camera["camera"] for camera in row["cameras"] if camera["status"] == "online"}
+            device: {
+                camera["camera"]
+                for camera in row["cameras"]
+                if camera["status"] == "online" and looked_at(camera) > since
+            }
             for (name, device), row in stage.devices().items()
             if name == store
         }
@@ -233,7 +238,8 @@ def take_over(stage: KubernetesStage, store: str) -> Takeover:
     node.kill("node")
 
     def taken_over() -> bool:
-        return orphans <= set().union(*(held for device, held in holdings().items() if device != victim))
+        others = (held for device, held in holdings(killed).items() if device != victim)
+        return orphans <= set().union(*others)
 
     try:
         taken_over_s = stage.wait(f"cameras of {victim} taken over", taken_over, RECOVERY_TIMEOUT_S)
@@ -242,7 +248,7 @@ def take_over(stage: KubernetesStage, store: str) -> Takeover:
 
     def back() -> bool:
         device = stage.devices()[store, victim]
-        return bool(holdings()[victim]) and bool(device["online"]) and seconds(device["last_seen"]) > restored
+        return bool(holdings(restored)[victim]) and bool(device["online"])
 
     restored = time.time()
     given_back_s = stage.wait(f"{victim} watches again", back, RECOVERY_TIMEOUT_S)
@@ -285,6 +291,12 @@ def agents(stage: KubernetesStage, store: str) -> set[str]:
         for status in pod["status"].get("containerStatuses", ())
         if "running" in status["state"]
     }
+
+
+def looked_at(camera: Json) -> float:
+    """When a device last looked at one of its cameras, as far as the centre knows; 0: never."""
+    at = (camera["telemetry"] or {}).get("last_inference_at")
+    return seconds(at) if at else 0.0
 
 
 def seconds(text: str) -> float:

@@ -245,10 +245,17 @@ class _Batch:
     def _forget_cameras(self, before: dict[DeviceKey, Device], items: Sequence[Decoded]) -> None:
         """Cameras not configured any more, when a heartbeat tells of a new configuration, and those that
         another device has taken over, when a birth lists the ones that are left."""
-        lists = {(i.store, i.device): i.body for i in items if isinstance(i.body, DeviceState | Telemetry)}
-        for device, said in lists.items():
-            if isinstance(said, DeviceState) and said.status == "online":
-                self._db.fleet.keep_cameras(device, said.cameras)
+        left: dict[DeviceKey, set[str]] = {}
+        for item in items:
+            device = (item.store, item.device)
+            if isinstance(item.body, DeviceState) and item.body.status == "online":
+                left[device] = set(item.body.cameras)
+            elif device in left and isinstance(item.body, CameraStatusMessage):
+                left[device].add(item.body.camera)
+            elif device in left and isinstance(item.body, Telemetry):
+                left[device].update(figures.camera for figures in item.body.cameras)
+        for device, cameras in left.items():
+            self._db.fleet.keep_cameras(device, cameras)
         for item in items:
             if not isinstance(item.body, Telemetry) or not item.body.cameras:
                 continue

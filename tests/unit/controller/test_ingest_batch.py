@@ -341,6 +341,12 @@ def test_a_camera_that_another_device_took_over_is_forgotten(
     assert cameras() == ["cam-2"]
     ingest_batch(database, [device.sent(device.birth(cameras=[]))], now)
     assert cameras() == []
+    ingest_batch(database, [beat_of(device, "1", "online", "online")], now)
+    reborn = device.sent(device.birth(cameras=["cam-1"]))
+    ingest_batch(
+        database, [beat_of(device, "1", "online", "online"), reborn, beat_of(device, "1", "online")], now
+    )
+    assert cameras() == ["cam-1"], "whatever came before and after it in the same batch"
 
 
 def test_only_living_devices_of_registered_stores_are_signs_of_life(
