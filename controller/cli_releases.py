@@ -99,7 +99,7 @@ def release_show(name: str, as_json: AsJson = False, tz: Zone = "local") -> None
         clock = clock_for(tz)
         release = client.get(f"/v1/releases/{name}")
         current = client.get("/v1/deployments/current")["items"]
-    stores = [deployment for deployment in current if deployment["release"] == name]
+    stores = [d for d in current if d["release"] == name and d["desired"] == "present"]
     if as_json:
         print_json({**release, "deployments": stores})
         return
@@ -217,7 +217,8 @@ def _table(items: Sequence[dict[str, Any]], clock: Clock | None = None) -> Table
         created = item["created_at"]
         state = Text(item["state"], STATE_COLOURS.get(item["state"], ""))
         since = clock.show(created) if clock else age(created)
-        add_plain_row(table, item["store"], item["release"], state, nodes, since, item["message"])
+        release = item["release"] if item["desired"] == "present" else "nothing"
+        add_plain_row(table, item["store"], release, state, nodes, since, item["message"])
     return table
 
 

@@ -16,6 +16,7 @@ from datetime import datetime
 from uuid import UUID
 
 from controller.cluster import Cluster
+from controller.deploying import ABSENT, LAST_KNOWN_GOOD
 from controller.domain.deployment import (
     Action,
     Attempts,
@@ -33,11 +34,13 @@ from controller.domain.records import Deployment
 from controller.domain.workload import Workload, WorkloadSettings
 from controller.errors import ControllerError, NotFoundError, PermanentError, TransientError
 from controller.ports import Transactions
-from controller.releases import LAST_KNOWN_GOOD, workload_of
+from controller.releases import workload_of
 
 log = logging.getLogger(__name__)
 
 ACTOR = "reconciler"
+CHANGES = frozenset({Action.APPLY, Action.REMOVE, Action.REPAIR_DRIFT})
+"""Actions that change something in a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,10 @@ class Reconciler:
         clock: Callable[[], datetime],
         chance: Callable[[], float],
         tempo: Tempo = Tempo(),
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``chance`` gives random numbers in [0, 1) that spread retries."""
+        """``chance`` gives random numbers in [0, 1) that spread retries. ``leads``: whether this controller
+        is the one that acts on stores; asked right before every act."""
         self._transactions = transactions
         self._cluster_of = cluster_of
         self._fleet = fleet
@@ -93,6 +98,7 @@ class Reconciler:
         self._clock = clock
         self._chance = chance
         self._tempo = tempo
+        self._leads = leads
         self._tracks: dict[str, _Track] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -106,6 +112,9 @@ class Reconciler:
 
     def tick(self, pool: ThreadPoolExecutor) -> None:
         """Take in what is finished and start what is due. Never waits for a store."""
+        if not self._leads():
+            self._tracks = {store: track for store, track in self._tracks.items() if not _done(track)}
+            return
         try:
             with self._transactions.reading() as repositories:
                 current = {d.store: d for d in repositories.deployments.current()}
@@ -165,7 +174,8 @@ class Reconciler:
     def _look(self, deployment: Deployment, attempts: Attempts, degraded: tuple[str, ...]) -> _Look:
         """One look at one store, in a thread of the pool."""
         since = deployment.applied_at or deployment.created_at
-        desired = Desired(str(deployment.rollout_id), deployment.release, since)
+        absent = deployment.desired == ABSENT
+        desired = Desired(str(deployment.rollout_id), deployment.release, since, absent)
         observed: Observed | Unreachable
         applied_at = deployment.applied_at
         try:
@@ -173,8 +183,13 @@ class Reconciler:
             observed = cluster.observe(deployment.store)
             known = tuple(dict.fromkeys((*degraded, *observed.degraded)))
             decision = self._decide(desired, replace(observed, degraded=known), attempts)
-            if decision.action in (Action.APPLY, Action.REPAIR_DRIFT):
-                degraded = cluster.apply(workload).degraded
+            if decision.action in CHANGES:
+                if not self._is_wanted(deployment):
+                    return _Look(0.0, attempts, degraded)
+                if workload is None:
+                    cluster.remove(deployment.store)
+                else:
+                    degraded = cluster.apply(workload).degraded
                 applied_at = self._clock()
         except TransientError as error:
             observed = Unreachable(str(error), retry_after=error.retry_after)
@@ -195,11 +210,23 @@ class Reconciler:
             degraded,
         )
 
-    def _prepare(self, deployment: Deployment) -> tuple[Cluster, Workload]:
+    def _is_wanted(self, deployment: Deployment) -> bool:
+        """Asked right before a store is changed. Looking at it took a while, in which a rollout may have been
+        aborted; what an abort put an end to must not be applied any more."""
+        if not self._leads():
+            return False
+        with self._transactions.reading() as repositories:
+            current = repositories.deployments.current([deployment.store])
+        return [found.rollout_id for found in current] == [deployment.rollout_id]
+
+    def _prepare(self, deployment: Deployment) -> tuple[Cluster, Workload | None]:
+        """How to reach the store, and what it shall run; None: nothing."""
         with self._transactions.reading() as repositories:
             store = repositories.stores.get(deployment.store)
             if store is None:
                 raise PermanentError(f"store {deployment.store} is gone")
+            if deployment.desired == ABSENT:
+                return self._cluster_of(store), None
             workload = workload_of(repositories, deployment, self._fleet, self._trusted_pem().decode())
         return self._cluster_of(store), workload
 
@@ -240,7 +267,7 @@ class Reconciler:
             if after == before:
                 return
             repositories.deployments.save(after)
-            if decision.action in (Action.APPLY, Action.REPAIR_DRIFT):
+            if decision.action in CHANGES:
                 audit = {"rollout_id": str(before.rollout_id), "reason": decision.reason}
                 repositories.audit.add(
                     AuditEntry(now, ACTOR, f"deployment.{decision.action}", before.store, audit)
@@ -252,6 +279,10 @@ class Reconciler:
             self._record(deployment, decision, None, deployment.applied_at)
         except (TransientError, NotFoundError) as error:
             log.warning("store %s: cannot record %s: %s", deployment.store, decision.reason, error)
+
+
+def _done(track: _Track) -> bool:
+    return track.job is None or track.job.done()
 
 
 def _detail(observed: Observed, before: Deployment) -> dict[str, object]:

@@ -17,6 +17,7 @@ from contract.workload import ModelManifest
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.memory_cluster import MemoryCluster
 from controller.cluster import Applied, Cluster
+from controller.deploying import LAST_KNOWN_GOOD
 from controller.domain.deployment import Observed
 from controller.domain.fleet import Store
 from controller.domain.model import Model
@@ -25,7 +26,7 @@ from controller.domain.records import Deployment
 from controller.domain.workload import Workload, WorkloadSettings
 from controller.errors import ConflictError, InvalidError, NotFoundError, PermanentError, TransientError
 from controller.reconciler import Reconciler, Tempo
-from controller.releases import LAST_KNOWN_GOOD, create_release, deploy
+from controller.releases import create_release, deploy
 from controller.stores import put_config, register_store
 
 DIGEST = "sha256:" + "a" * 64
