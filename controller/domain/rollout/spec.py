@@ -312,7 +312,7 @@ class RolloutSpec(ConfigPart):
     blackouts: Annotated[tuple[Blackout, ...], Field(max_length=64)] = ()
     on_failure: OnFailure = OnFailure()
     deadline: UtcTime | None = None
-    """After it no further store is changed, and the rollout pauses."""
+    """After it no further store is changed. The rollout pauses, or ends if every wave has passed."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
     """A store that two rollouts want takes the higher one; of equal ones, the newer."""
     after: Annotated[tuple[Name, ...], Field(max_length=16)] = ()

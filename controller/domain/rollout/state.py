@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -99,7 +99,7 @@ class StoreRecord:
     deployment: UUID | None = None
     """The deployment (its ``rollout_id``) that brought the release; None: not touched yet."""
     back_to: str | None = None
-    """The store's last known good release, recorded before the deployment is made. None: it ran nothing."""
+    """The store's last known good release, recorded before the deployment is made. None: none ever got ready."""
     exposed_at: datetime | None = None
     ready_at: datetime | None = None
     failed_at: datetime | None = None
@@ -111,6 +111,10 @@ class StoreRecord:
     """Who left it out, and why."""
     attempts: int = 0
     """Rises with ``retry-failed``."""
+    lost_at: datetime | None = None
+    """Before it was ready: since when it is out of reach. Afterwards: since when it is not ready any more."""
+    away: timedelta = timedelta(0)
+    """How long it was out of reach, in all, since the release was applied; its deadline moves by that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +189,17 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class Observe:
-    """Write down what became of the store: ready, failed (``failure`` says why) or restored."""
+    """Write down what became of the store: ready, failed (``failure`` says why) or restored, or that it was
+    lost or found again. ``apply.record_after`` is what it means for the record."""
 
     store: str
     ready_at: datetime | None = None
     failed_at: datetime | None = None
     failure: str = ""
     restored_at: datetime | None = None
+    lost_at: datetime | None = None
+    away: timedelta | None = None
+    """It was found again; the new sum of its absences. The record's ``lost_at`` is cleared."""
 
 
 @dataclass(frozen=True, slots=True)
