@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     String,
@@ -342,6 +343,8 @@ rollout_stores = Table(
     Column("restored_at", UtcDateTime),
     Column("skipped", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("lost_at", UtcDateTime),
+    Column("away", Interval, nullable=False),
     Index("ix_rollout_stores_store", "store"),
 )
 

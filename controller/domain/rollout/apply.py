@@ -27,7 +27,12 @@ def record_after(
     """``deployment`` is the id of the one that a ``Deploy`` or ``Restore`` makes."""
     if isinstance(step, Deploy):
         return replace(
-            record, deployment=deployment, back_to=step.back_to, exposed_at=now, lost_at=None, away=timedelta(0)
+            record,
+            deployment=deployment,
+            back_to=step.back_to,
+            exposed_at=now,
+            lost_at=None,
+            away=timedelta(0),
         )
     if isinstance(step, Restore):
         return replace(record, restoring=deployment, lost_at=None)

@@ -5,8 +5,15 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
-from controller.domain.rollout.progress import with_status
-from controller.domain.rollout.state import Approval, Rollout, Status, StoreRecord, WaveState
+from controller.domain.rollout.apply import retried, rollout_after
+from controller.domain.rollout.state import (
+    Approval,
+    ChangeStatus,
+    Rollout,
+    Status,
+    StoreRecord,
+    WaveState,
+)
 
 
 class Verb(StrEnum):
@@ -47,6 +54,12 @@ def refusal(rollout: Rollout, verb: Verb) -> str | None:
     return f"rollout {rollout.name} is {rollout.status}{since}, so {verb.value} is not possible; {words}"
 
 
+def with_status(rollout: Rollout, status: Status, reason: str, now: datetime) -> Rollout:
+    """The wave that failed is forgotten when the rollout runs again."""
+    after = rollout_after(rollout, ChangeStatus(status, reason), now)
+    return replace(after, failed_wave=None) if status is Status.RUNNING else after
+
+
 def started(rollout: Rollout, waves: Sequence[Sequence[str]], by: str, now: datetime) -> Rollout:
     """``waves``: the stores of each, which stay as they are from now on."""
     frozen = tuple(WaveState(tuple(stores)) for stores in waves)
@@ -74,12 +87,9 @@ def decided(rollout: Rollout, number: int, approval: Approval) -> Rollout:
 
 
 def to_retry(records: Iterable[StoreRecord]) -> list[StoreRecord]:
-    """Records of the stores that failed, as they are when they may be tried again. What to go back to
-    stays: a release that failed is not what a store goes back to."""
+    """Records of the stores that failed, as they are when they may be tried again."""
     return [
-        replace(
-            record, deployment=None, ready_at=None, failed_at=None, failure="", attempts=record.attempts + 1
-        )
+        retried(record)
         for record in records
         if record.failed_at is not None and not record.skipped and record.restoring is None
     ]

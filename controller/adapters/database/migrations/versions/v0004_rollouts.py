@@ -54,6 +54,8 @@ def upgrade() -> None:
         sa.Column("restored_at", types.UtcDateTime(), nullable=True),
         sa.Column("skipped", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("lost_at", types.UtcDateTime(), nullable=True),
+        sa.Column("away", sa.Interval(), nullable=False),
         sa.ForeignKeyConstraint(["rollout"], ["rollouts.name"], name=op.f("fk_rollout_stores_rollout")),
         sa.ForeignKeyConstraint(["store"], ["stores.name"], name=op.f("fk_rollout_stores_store")),
         sa.PrimaryKeyConstraint("rollout", "store", name=op.f("pk_rollout_stores")),
