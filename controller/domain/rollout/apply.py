@@ -35,7 +35,7 @@ def record_after(
             away=timedelta(0),
         )
     if isinstance(step, Restore):
-        return replace(record, restoring=deployment, lost_at=None)
+        return replace(record, restoring=deployment, back_to=step.release, lost_at=None)
     if step.restored_at is not None:
         return replace(record, restored_at=step.restored_at)
     if step.failed_at is not None:
