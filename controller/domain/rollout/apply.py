@@ -27,10 +27,15 @@ def record_after(
     """``deployment`` is the id of the one that a ``Deploy`` or ``Restore`` makes."""
     if isinstance(step, Deploy):
         return replace(
-            record, deployment=deployment, back_to=step.back_to, exposed_at=now, lost_at=None, away=timedelta(0)
+            record,
+            deployment=deployment,
+            back_to=step.back_to,
+            exposed_at=now,
+            lost_at=None,
+            away=timedelta(0),
         )
     if isinstance(step, Restore):
-        return replace(record, restoring=deployment, lost_at=None)
+        return replace(record, restoring=deployment, back_to=step.release, lost_at=None)
     if step.restored_at is not None:
         return replace(record, restored_at=step.restored_at)
     if step.failed_at is not None:
