@@ -96,7 +96,6 @@ def test_a_killed_leader_is_followed_at_once(
         second.renew()
         assert not second.held()
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
         end = time.monotonic() + 10
         while not second.held():
             assert time.monotonic() < end
@@ -105,7 +104,7 @@ def test_a_killed_leader_is_followed_at_once(
             time.sleep(0.05)
     finally:
         child.kill()
-        child.wait(10)
+        child.communicate(timeout=10)
 
 
 class TestPostgres:
