@@ -9,6 +9,7 @@ from controller.adapters.database.event_log import Events
 from controller.adapters.database.fleet import Fleet, Handovers
 from controller.adapters.database.journal import Audit, DeadLetters
 from controller.adapters.database.models import Models
+from controller.adapters.database.quality import Quality
 from controller.adapters.database.stagings import Stagings
 from controller.adapters.database.stock import Stock
 from controller.adapters.database.stores import StoreConfigs, Stores
@@ -68,6 +69,10 @@ class TransactionRepositories:
     @cached_property
     def stagings(self) -> Stagings:
         return Stagings(self._connection)
+
+    @cached_property
+    def quality(self) -> Quality:
+        return Quality(self._connection)
 
     @cached_property
     def audit(self) -> Audit:
