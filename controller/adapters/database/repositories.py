@@ -11,6 +11,7 @@ from controller.adapters.database.journal import Audit, DeadLetters
 from controller.adapters.database.models import Models
 from controller.adapters.database.quarantines import Quarantines
 from controller.adapters.database.rollouts import Deferrals, Rollouts, RolloutStores, Verdicts
+from controller.adapters.database.quality import Quality
 from controller.adapters.database.stagings import Stagings
 from controller.adapters.database.stock import Stock
 from controller.adapters.database.stores import StoreConfigs, Stores
@@ -90,6 +91,8 @@ class TransactionRepositories:
     @cached_property
     def quarantines(self) -> Quarantines:
         return Quarantines(self._connection)
+    def quality(self) -> Quality:
+        return Quality(self._connection)
 
     @cached_property
     def audit(self) -> Audit:
