@@ -91,6 +91,8 @@ class TransactionRepositories:
     @cached_property
     def quarantines(self) -> Quarantines:
         return Quarantines(self._connection)
+
+    @cached_property
     def quality(self) -> Quality:
         return Quality(self._connection)
 
