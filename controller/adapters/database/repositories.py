@@ -9,9 +9,9 @@ from controller.adapters.database.event_log import Events
 from controller.adapters.database.fleet import Fleet, Handovers
 from controller.adapters.database.journal import Audit, DeadLetters
 from controller.adapters.database.models import Models
+from controller.adapters.database.quality import Quality
 from controller.adapters.database.quarantines import Quarantines
 from controller.adapters.database.rollouts import Deferrals, Rollouts, RolloutStores, Verdicts
-from controller.adapters.database.quality import Quality
 from controller.adapters.database.stagings import Stagings
 from controller.adapters.database.stock import Stock
 from controller.adapters.database.stores import StoreConfigs, Stores

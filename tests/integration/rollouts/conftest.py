@@ -83,7 +83,7 @@ def all_pass(picture: Picture, now: datetime) -> Verdicts:
     """Every gate of every wave passes, on evidence of just now."""
     gates = picture.rollout.spec.gates
     found = [GateVerdict(i, gate.kind, Verdict.PASS, "fine", now) for i, gate in enumerate(gates)]
-    return {number: found for number in range(len(picture.rollout.waves))}
+    return dict.fromkeys(range(len(picture.rollout.waves)), found)
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""Rollouts over a fleet, with the real database, reconciler and executor: the same on SQLite and PostgreSQL."""
+"""Rollouts over a fleet, with the real database, reconciler and executor: the same on SQLite and
+PostgreSQL."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
