@@ -74,7 +74,7 @@ def failing_gate(board: Board, number: int) -> GateVerdict | None:
     since = max(filter(None, (min(exposed), board.rollout.status_since)))
     for verdict in board.verdicts.get(number, ()):
         late = verdict.kind in BEFORE_WAVE  # asked before the wave; what came after is not its question
-        if verdict.verdict == Verdict.FAIL and not late and verdict.observed_at >= since:
+        if verdict.verdict == Verdict.FAIL and not late and verdict.observed_at > since:
             return verdict
     return None
 
