@@ -87,7 +87,7 @@ class World:
             store.worked.add(release)
 
     def deploy(self, store: str, release: str | None) -> UUID:
-        """What the centre wants the store to run from now on; None: nothing. It learns of it when in reach."""
+        """What the centre wants the store to run from now on; None: nothing. Seen only when in reach."""
         target = self.stores[store]
         before, good = target.current, None
         if before is not None:
