@@ -39,7 +39,9 @@ def judge_wave(board: Board, number: int) -> Hold | str:
     if waiting:
         first = waiting[0]
         return Hold(f"{stores(len(waiting))} waiting; {first.record.store}: {first.reason}")
-    offline = [s.record.store for s in members if s.away and s.phase in (Phase.OFFLINE, Phase.READY)]
+    offline = [
+        s.record.store for s in members if s.phase == Phase.OFFLINE or (s.away and s.phase == Phase.READY)
+    ]
     budget = spec.limits.offline.at_most(len(sights))
     if len(offline) > budget:
         return Hold(f"{stores(len(offline))} out of reach, at most {budget} may be: {named(offline)}")
