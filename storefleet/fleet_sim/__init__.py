@@ -1,0 +1,1 @@
+"""A simulated fleet: what thousands of stores would tell the centre, without cameras or clusters."""
