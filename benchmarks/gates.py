@@ -1,14 +1,14 @@
 """How often the gates stop a bad release in its canary, and how often they stop a good one.
 
-Each seed is a fleet of its own with two weeks of history (``storefleet.fleet_sim.telemetry``). The same canary gets
-each release in turn; the gates are asked every five minutes, as the controller would, until the soak of an hour is
-over and they pass, until one fails, or for three hours.
+Each seed is a fleet of its own with two weeks of history (``storefleet.fleet_sim.telemetry``). The same
+canary gets each release in turn. The gates are asked every five minutes, as the controller would, until one
+fails, or the soak of an hour is over and all pass, or three hours are gone.
 
     python -m benchmarks.gates --seeds 50 --json gates.json
 
-``caught`` is the share of seeds in which some gate failed; ``passed_bad`` went on to the next wave;
-``time_to_detect_min`` counts from the moment the canary was ready. A release that is blind to a product that no store of
-the canary sells cannot be caught there, and counts as missed all the same; ``visible`` leaves those seeds out.
+``caught`` is the share of seeds in which some gate failed; time to detect counts from the moment the canary
+was ready. A release that is blind to a product that no store of the canary sells cannot be caught there, and
+counts as missed all the same; ``caught_where_visible`` leaves those seeds out.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 from uuid import UUID
 
@@ -29,11 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from controller.domain.deployment import State
+from controller.domain.quality import BUCKET
 from controller.domain.rollout.evidence import CameraNow, Cluster, Evidence, Heartbeat, StoreEvidence
 from controller.domain.rollout.gates import judge
-from controller.domain.rollout.hours import LOOK_BACK, MAX_CONTROLS, MOST
+from controller.domain.rollout.hours import LATE, LOOK_BACK, MAX_CONTROLS, MOST
 from controller.domain.rollout.spec import RolloutSpec
-from controller.domain.rollout.state import Rollout, Status, Verdict, WaveState
+from controller.domain.rollout.state import GateVerdict, Rollout, Status, Verdict, WaveState
 from storefleet.fleet_sim.telemetry import (
     DAYS,
     FPS,
@@ -124,6 +125,7 @@ class Trial:
         names = tuple(fleet.names[i] for i in self.canary)
         waves = (WaveState(names, opened_at=self.ready), WaveState(()))
         self.rollout = Rollout(spec, Status.RUNNING, self.ready, "bench", started_at=self.ready, waves=waves)
+        self.quick = replace(self.rollout, spec=spec.model_copy(update={"gates": spec.gates[:-1]}))
 
     def run(self, release: str, effect: Effect) -> Outcome:
         draw = np.random.default_rng([self.seed, *release.encode()])
@@ -131,7 +133,9 @@ class Trial:
         after = range(step_of(self.ready), step_of(self.ready) + LOOKS // 3 + 1)
         new = {i: self.fleet.buckets(i, after, TARGET, NEW_MODEL, effect) for i in self.canary}
         visible = self._visible(effect)
-        spent = 0.0
+        spent: list[float] = []
+        found: tuple[GateVerdict, ...] = ()
+        key: tuple[int, bool] | None = None
         verdict = Verdict.INCONCLUSIVE, "", "", 0.0
         for look in range(1, LOOKS + 1):
             now = self.ready + look * LOOK_EVERY
@@ -141,9 +145,15 @@ class Trial:
                 name = self.fleet.names[i]
                 quality = self.history[i] + [bucket for bucket in new[i] if bucket.start <= now]
                 stores[name] = replace(nodes[i].evidence(now), quality=quality)
+            # The quality gate says the same until a quarter of an hour or the soak is over.
+            same = (sum(bucket_at + BUCKET + LATE <= now for bucket_at in map(time_of, after)), minutes > 60)
             started = time.perf_counter()
-            found = judge(self.rollout, 0, Evidence(NEW_MODEL, stores), (), now)
-            spent += time.perf_counter() - started
+            if same == key:
+                found = (*judge(self.quick, 0, Evidence(NEW_MODEL, stores), (), now), found[-1])
+            else:
+                found = judge(self.rollout, 0, Evidence(NEW_MODEL, stores), (), now)
+                spent.append(time.perf_counter() - started)
+            key = same
             bad = [gate for gate in found if gate.verdict is Verdict.FAIL]
             open_ = [gate for gate in found if gate.verdict is Verdict.INCONCLUSIVE]
             shown = (bad or open_ or found)[0]
@@ -152,7 +162,7 @@ class Trial:
                 break
         said = {Verdict.FAIL: "caught", Verdict.PASS: "passed"}.get(verdict[0], "inconclusive")
         return Outcome(
-            self.seed, release, said, *verdict[1:2], verdict[3], verdict[2], visible, 1000 * spent / look
+            self.seed, release, said, *verdict[1:2], verdict[3], verdict[2], visible, 1000 * fmean(spent)
         )
 
     def _visible(self, effect: Effect) -> bool:
@@ -215,9 +225,11 @@ class Node:
         return float(self._base_mb + growth + self._walk[point] + self._leak * hours)
 
 
-def run_seed(job: tuple[int, int, int]) -> list[Outcome]:
-    trial = Trial(*job)
-    return [trial.run(release, effect) for release, effect in releases(trial.fleet).items()]
+def run_seed(job: tuple[int, int, int, Sequence[str]]) -> list[Outcome]:
+    seed, stores, canary, only = job
+    trial = Trial(seed, stores, canary)
+    wanted = releases(trial.fleet)
+    return [trial.run(name, effect) for name, effect in wanted.items() if not only or name in only]
 
 
 def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -249,12 +261,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--stores", type=int, default=200)
     parser.add_argument("--canary", type=int, default=None, help="stores; default: 2%% of all")
+    parser.add_argument("--only", action="append", default=[], help="a release of the table; may be repeated")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     canary = args.canary or max(1, -(-args.stores * 2 // 100))
     started = time.perf_counter()
-    jobs = [(args.first_seed + i, args.stores, canary) for i in range(args.seeds)]
+    jobs = [(args.first_seed + i, args.stores, canary, args.only) for i in range(args.seeds)]
     with multiprocessing.get_context("spawn").Pool(args.processes) as pool:
         outcomes = [outcome for part in pool.imap(run_seed, jobs) for outcome in part]
     by_release = figures(outcomes)
@@ -280,7 +293,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "first_seed": args.first_seed,
             "seeds": args.seeds,
             "releases": by_release,
-            "false_alarm_rate": by_release["fine"]["caught"],
+            "false_alarm_rate": by_release["fine"]["caught"] if "fine" in by_release else None,
             "judge_ms": sum(o.judge_ms for o in outcomes) / len(outcomes),
             "wall_s": time.perf_counter() - started,
             "unwanted": [asdict(outcome) for outcome in unwanted],

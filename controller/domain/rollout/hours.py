@@ -5,9 +5,9 @@ the stores were watched in, before the first one was touched. The same clock tim
 store's own history; no release happened between those, so they show how much such a pair of hours differs by
 itself.
 
-There are two pairs: *near* the change, where a step shows best, as shelves had no time to change by themselves
-(the idea of a regression discontinuity design); and *whole*, all hours since, where an effect shows
-that builds up or that only some hours have.
+There are two pairs: *near* the change, where a step shows best, as shelves had no time to change by
+themselves (the idea of a regression discontinuity design); and *whole*, all hours since, where an effect
+shows that builds up or that only some hours have.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

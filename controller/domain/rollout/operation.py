@@ -73,7 +73,11 @@ def performance(
         _Metric("frame rate", _of_cameras(_fps_ratio), gate.min_fps_ratio, True, " of what is asked for"),
         _Metric("frame age", _of_cameras(lambda c: c.frame_age_s), gate.max_frame_age_s, False, " s"),
         _Metric(
-            "inference time", _of_cameras(_inference_ratio), gate.max_inference_ratio, False, " × before"
+            "inference time",
+            _of_cameras(_inference_ratio),
+            gate.max_inference_ratio,
+            False,
+            " times that before",
         ),
         _Metric("memory", _of_nodes(lambda h: h.memory_percent), gate.max_memory_percent, False, "%"),
     ]
@@ -97,8 +101,8 @@ def performance(
             if metric.broken(value) and not _surely(metric, members):
                 missing.append(f"{metric.name} may be {value:.3g}{metric.unit} in {group}; not certain yet")
             elif metric.broken(value):
-                limit = f"{'at least' if metric.at_least else 'at most'} {metric.limit:g}"
-                broken.append(f"{metric.name} {value:.3g}{metric.unit} in {group} ({limit}; worst: {place})")
+                bound = f"{'at least' if metric.at_least else 'at most'} {metric.limit:g}"
+                broken.append(f"{metric.name} {value:.3g}{metric.unit} in {group} ({bound}; worst: {place})")
     figures: dict[str, object] = {
         name: {"value": round(value, 4), "stratum": group} for name, (value, group) in worst.items()
     }

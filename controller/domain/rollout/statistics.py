@@ -18,6 +18,9 @@ GRID = 0.25
 """Step, in robust standard deviations, to which values are rounded."""
 GRID_END = 120
 """Steps; values further out count as being there."""
+FAR = 0.25
+"""Kernels of far values are as wide as this share of their distance, so that the tail goes on as it came (an
+adaptive kernel; Silverman, 1986, section 5.3)."""
 MAX_DF = 200
 Z_99 = 2.326
 
@@ -128,19 +131,20 @@ class Placebo:
 
     def tail(self, total: float, n: int) -> float:
         """P(sum of ``n`` values ≥ ``total``)."""
-        if n > EXACT_UP_TO:
-            return student_tail(total / (self._sd * sqrt(n)), self._df)
-        width = self._bandwidth * sqrt(n)
-        inside = self._sum(n).items()
-        return sum(share * kernel_tail((total - step * GRID) / width) for step, share in inside)
+        return self._beyond(total, n, 1)
 
     def below(self, total: float, n: int) -> float:
         """P(sum of ``n`` values ≤ ``total``)."""
+        return self._beyond(-total, n, -1)
+
+    def _beyond(self, total: float, n: int, sign: int) -> float:
         if n > EXACT_UP_TO:
-            return student_tail(-total / (self._sd * sqrt(n)), self._df)
+            return student_tail(total / (self._sd * sqrt(n)), self._df)
         width = self._bandwidth * sqrt(n)
-        inside = self._sum(n).items()
-        return sum(share * kernel_tail((step * GRID - total) / width) for step, share in inside)
+        return sum(
+            share * kernel_tail((total - sign * step * GRID) / max(width, FAR * abs(step) * GRID))
+            for step, share in self._sum(n).items()
+        )
 
     def _sum(self, n: int) -> dict[int, float]:
         if n not in self._sums:
