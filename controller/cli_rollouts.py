@@ -1,4 +1,4 @@
-"""``storefleet rollout …``: bring a release to many stores; and ``storefleet quarantine``."""
+"""``storefleet rollout …``: bring a release to many stores."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -55,8 +55,6 @@ rollout_app = typer.Typer(
 
 def register(root: typer.Typer) -> None:
     root.add_typer(rollout_app, name="rollout")
-    root.command()(quarantine)
-    root.command()(unquarantine)
 
 
 @rollout_app.command()
@@ -202,7 +200,7 @@ def approve(name: Name, wave: WaveOption = None, comment: Comment = "", as_json:
 
 @rollout_app.command()
 def reject(name: Name, wave: WaveOption = None, comment: Comment = "", as_json: AsJson = False) -> None:
-    """Keep a wave from beginning; the rollout pauses. Example: storefleet rollout reject spring -m "not now" """
+    """Keep a wave from beginning; the rollout pauses. Example: storefleet rollout reject spring -m later"""
     _post(f"/v1/rollouts/{name}/approval/reject", {"wave": wave, "comment": comment}, as_json)
 
 
@@ -350,39 +348,6 @@ def history(name: Name, limit: Limit = 200, as_json: AsJson = False, tz: Zone = 
 
 
 rollout_app.command()(watch)
-
-ByRollout = Annotated[str | None, typer.Option("--rollout", help="Of what this rollout brought.")]
-ByRelease = Annotated[str | None, typer.Option("--release", help="Of every deployment of this release.")]
-
-
-def quarantine(
-    rollout: ByRollout = None,
-    release: ByRelease = None,
-    reason: Annotated[str, typer.Option(help="Why; shown with the events.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Mark every event that a bad release produced, also those that still come in. Example: storefleet
-    quarantine --rollout spring --reason "blind to cola" """
-    _suspect("/v1/quarantine", rollout, release, reason, "in quarantine", as_json)
-
-
-def unquarantine(rollout: ByRollout = None, release: ByRelease = None, as_json: AsJson = False) -> None:
-    """Trust these events again. Example: storefleet unquarantine --rollout spring"""
-    _suspect("/v1/quarantine/end", rollout, release, "", "trusted again", as_json)
-
-
-def _suspect(
-    path: str, rollout: str | None, release: str | None, reason: str, done: str, as_json: bool
-) -> None:
-    with asking() as client:
-        if (rollout is None) == (release is None):
-            raise typer.BadParameter("say either --rollout NAME or --release NAME")
-        result = client.post(path, {"rollout": rollout, "release": release, "reason": reason})
-    if as_json:
-        print_json(result)
-        return
-    which = f"{result['deployments']} deployments in {result['stores']} stores"
-    console.print(f"{result['events']} events of {which} are {done}.")
 
 
 def _turn(name: str, verb: str, comment: str, as_json: bool) -> None:

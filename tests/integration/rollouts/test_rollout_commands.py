@@ -14,7 +14,7 @@ import typer
 import uvicorn
 from typer.testing import CliRunner, Result
 
-from controller import cli_queries, cli_rollouts
+from controller import cli_quarantine, cli_queries, cli_rollouts
 from controller.api import inventory, rollouts
 from controller.api.app import create_app
 from controller.api.guard import Guard
@@ -73,6 +73,7 @@ def typed(url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setattr(cli_queries.errors, "width", 200)
     root = typer.Typer()
     cli_rollouts.register(root)
+    cli_quarantine.register(root)
     cli_queries.register(root)
 
     def run(*words: str, exit_code: int = 0) -> Result:
