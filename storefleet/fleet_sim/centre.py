@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from controller.domain.rollout.apply import record_after, retried, rollout_after
 from controller.domain.rollout.plan import plan
-from controller.domain.rollout.rank import claims
+from controller.domain.rollout.rank import claims, held_by_others
 from controller.domain.rollout.selection import Refusal, select
 from controller.domain.rollout.spec import RolloutSpec
 from controller.domain.rollout.state import (
@@ -64,7 +64,7 @@ class Centre:
     def plan(self, name: str) -> tuple[Plan, dict[str, StoreNow]]:
         rollout = self.rollouts[name]
         owners = claims((other, self.records[key]) for key, other in self.rollouts.items())
-        seen = self.world.now_of(owners, name)
+        seen = self.world.now_of(held_by_others(rollout, owners, self.rollouts))
         made = plan(
             rollout,
             self.records[name],

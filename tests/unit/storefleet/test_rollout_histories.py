@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -56,6 +57,42 @@ def test_the_rules_notice_a_planner_that_does_wrong() -> None:
     centre.abort("r")
     centre.watch(centre.rollouts["r"], deploy, seen)
     assert any(f"({Status.ABORTED}): deploys to" in words for words in rules.broken)
+
+
+@pytest.mark.parametrize("order", [["r2", "r3"], ["r3", "r2"]])
+def test_one_after_the_other_both_succeed(order: list[str]) -> None:
+    world = World([StoreFacts(s) for s in STORES], START, lambda store, release: Fate(), _ids(1))
+    world.settle("v1", START - timedelta(days=1))
+    centre = Centre(world, lambda rollout, wave: [])
+    for name, after in (("r2", []), ("r3", ["r2"])):
+        spec = {"name": name, "release": f"v{name[1]}", "gates": [], "after": after}
+        assert centre.start(RolloutSpec.model_validate(spec)) is None
+    for _ in range(60):
+        world.advance(timedelta(seconds=30))
+        for name in order:
+            centre.look(name)
+    assert {rollout.status for rollout in centre.rollouts.values()} == {Status.SUCCEEDED}
+    assert {store.current and store.current.release for store in world.stores.values()} == {"v3"}
+
+
+def test_a_newer_rollout_takes_over_what_is_still_to_come() -> None:
+    world = World([StoreFacts(s) for s in STORES], START, lambda store, release: Fate(), _ids(1))
+    world.settle("v1", START - timedelta(days=1))
+    centre = Centre(world, lambda rollout, wave: [])
+    waves = [{"name": "a", "size": 2, "soak": "1h"}, {"name": "b"}]
+    assert (
+        centre.start(RolloutSpec.model_validate({"name": "r2", "release": "v2", "gates": [], "waves": waves}))
+        is None
+    )
+    centre.look("r2")
+    world.advance(timedelta(seconds=5))
+    assert centre.start(RolloutSpec.model_validate({"name": "r3", "release": "v3", "gates": []})) is None
+    for _ in range(60):
+        world.advance(timedelta(seconds=30))
+        for name in ("r2", "r3"):
+            centre.look(name)
+    assert [rollout.status for rollout in centre.rollouts.values()] == [Status.SUPERSEDED, Status.SUCCEEDED]
+    assert {store.current and store.current.release for store in world.stores.values()} == {"v3"}
 
 
 def _ids(seed: int) -> Any:
