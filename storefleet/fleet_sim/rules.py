@@ -61,6 +61,13 @@ class Rules:
         if rollout.status in (Status.ROLLED_BACK, Status.ABORTED):
             self._nobody_keeps_it(rollout)
 
+    def waited(self, rollout: Rollout, made: Plan) -> None:
+        """``made`` has no step; until the moment that it names, time alone gives none."""
+        until = made.check_at or self.world.now + timedelta(days=400)
+        again, _ = self._centre.plan(rollout.name, max(self.world.now, until - timedelta(microseconds=1)))
+        if again.steps:
+            self._break(rollout, f"was to be looked at only at {made.check_at}, but: {again.steps[0]}")
+
     def _nobody_keeps_it(self, rollout: Rollout) -> None:
         """After the end no store keeps what it got from this rollout and what did not prove itself."""
         bad = {None, rollout.spec.release, *self._centre.withdrawn()}

@@ -36,6 +36,7 @@ def test_a_good_file_is_read_and_survives_the_api() -> None:
     assert spec.windows[0].start.hour == 22
     assert spec.limits.failures == Amount(count=3)
     assert read_rollout(spec.model_dump(mode="json"), now=NOW) == spec
+    assert load_rollout("name: a\nrelease: v1\nselect: {percent: 10%}").select.percent == 10
     assert load_rollout("name: a\nrelease: v1\n") == RolloutSpec(name="a", release="v1")
 
 

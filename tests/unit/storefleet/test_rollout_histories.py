@@ -214,6 +214,7 @@ class RolloutMachine(RuleBasedStateMachine):
             self.rules_.plan_made(self.centre.rollouts[name], made)
             again, _ = self.centre.plan(name)
             self.rules_.repeated(self.centre.rollouts[name], again)
+            self.rules_.waited(self.centre.rollouts[name], again)
         assert self.rules_.broken == []
 
     @invariant()
