@@ -35,6 +35,8 @@ class Rules:
         self.broken: list[str] = []
         self.checked: Counter[str] = Counter()
         """How often each kind of step was looked at."""
+        self._given: dict[tuple[str, str], datetime] = {}
+        """When each rollout last gave its release to each store."""
         self.follow(centre)
 
     def follow(self, centre: Centre) -> None:
@@ -95,6 +97,7 @@ class Rules:
         self.checked[type(step).__name__] += 1
         if isinstance(step, Deploy):
             self._deploy(rollout, step, seen[step.store])
+            self._given[rollout.name, step.store] = self.world.now
         elif isinstance(step, Restore):
             self._restore(rollout, step, seen)
         elif isinstance(step, Observe):
@@ -223,12 +226,11 @@ class Rules:
         return current if current is not None and current.id == deployment else None
 
     def _runs_what_it_got(self, rollout: Rollout, record: StoreRecord) -> bool:
-        """From this rollout; also while it is to be retried, when its record names no deployment."""
+        """From this rollout, as these rules remember it themselves, whatever the record says."""
         current = self.world.stores[record.store].current
-        if current is None or record.exposed_at is None:
-            return False
-        again = record.deployment is None and current.release == rollout.spec.release
-        return again or current.id == record.deployment
+        given = self._given.get((rollout.name, record.store))
+        same = current is not None and current.release == rollout.spec.release
+        return same and current is not None and current.created_at == given
 
     def _ours(self, record: StoreRecord) -> bool:
         """Not taken over: untouched, or runs what this rollout brought."""

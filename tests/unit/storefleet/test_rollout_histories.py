@@ -23,10 +23,12 @@ from storefleet.fleet_sim.world import Fate, World
 STORES = [f"s{i}" for i in range(6)]
 stores = st.sampled_from(STORES)
 
+pytestmark = pytest.mark.timeout(300)  # pure arithmetic, but much of it
+
 
 def test_seeded_histories_break_no_rule_and_meet_every_kind_of_end() -> None:
     ends, steps, crashes = Counter[str](), Counter[str](), 0
-    for seed in range(300):
+    for seed in range(200):
         history = live(seed, looks=25)
         assert history.broken == [], f"seed {seed}"
         ends += history.ends
@@ -34,7 +36,7 @@ def test_seeded_histories_break_no_rule_and_meet_every_kind_of_end() -> None:
         crashes += history.crashes
     assert set(ends) >= {"succeeded", "rolled_back", "superseded", "aborted", "explained"}
     assert min(steps[kind] for kind in ("Deploy", "Restore", "Observe", "PassWave")) > 100
-    assert crashes > 300
+    assert crashes > 200
 
 
 def test_the_same_seed_is_the_same_history() -> None:
