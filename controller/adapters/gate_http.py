@@ -60,11 +60,13 @@ def _refuse(response: httpx.Response) -> None:
         raise PermanentError(f"{response.url.host} redirects; write the final URL into the gate")
     if not response.is_success:
         raise TransientError(f"{response.url.host} answered {response.status_code}")
+    if response.headers.get("Content-Encoding", "identity") != "identity":  # a few bytes may unpack to many
+        raise PermanentError(f"{response.url.host} compresses its answer, which was not asked for")
 
 
 def _read(response: httpx.Response, end: float) -> bytes:
     answer = b""
-    for chunk in response.iter_raw():
+    for chunk in response.iter_bytes():
         answer += chunk
         if len(answer) > MAX_ANSWER_BYTES:
             raise PermanentError(f"{response.url.host} answered with more than {MAX_ANSWER_BYTES // 1024} KB")
