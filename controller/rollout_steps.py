@@ -40,6 +40,7 @@ def carry_out(
     """Whether anything was written. Raises ``ConflictError`` when somebody changed the rollout, or gave a
     store another deployment, since the picture was taken; the transaction must then be undone."""
     before = picture.rollout
+    repositories.rollouts.lock(before.name, before.revision)
     made = _deploy(repositories, picture, steps, now, new_id)
     rollout, records = _after(picture, steps, made, now)
     if rollout == before and not records and not settled:

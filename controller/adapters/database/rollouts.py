@@ -56,10 +56,12 @@ class Rollouts:
             .values(values)
         )
         if done.rowcount == 0:
-            raise ConflictError(
-                f"rollout {rollout.name} was changed by somebody else at the same moment; "
-                f"look at it with storefleet rollout show {rollout.name}, then try again"
-            )
+            raise _changed(rollout.name)
+
+    def lock(self, name: str, expected_revision: int) -> None:
+        query = select(rollouts.c.revision).where(rollouts.c.name == name).with_for_update()
+        if self._connection.scalar(query) != expected_revision:
+            raise _changed(name)
 
     def unsettled(self) -> list[Rollout]:
         query = select(rollouts).where(rollouts.c.settled.is_(False), rollouts.c.status != Status.DRAFT)
@@ -258,6 +260,13 @@ class Deferrals:
         return page(
             self._connection, select(store_deferrals), request, [(store_deferrals.c.store, str)], build
         )
+
+
+def _changed(name: str) -> ConflictError:
+    return ConflictError(
+        f"rollout {name} was changed by somebody else at the same moment; "
+        f"look at it with storefleet rollout show {name}, then try again"
+    )
 
 
 def _values(rollout: Rollout) -> dict[str, Any]:

@@ -78,8 +78,11 @@ def test_a_name_is_taken_once_and_an_old_revision_is_refused(database: Database)
         with pytest.raises(ConflictError, match="exists already"):
             repositories.rollouts.add(draft())
         repositories.rollouts.save(draft(), 0)
+        repositories.rollouts.lock("spring", 1)
         with pytest.raises(ConflictError, match="somebody else"):
             repositories.rollouts.save(draft(), 0)
+        with pytest.raises(ConflictError, match="somebody else"):
+            repositories.rollouts.lock("spring", 0)
 
 
 def test_records_are_replaced_in_batches(database: Database) -> None:
