@@ -112,9 +112,23 @@ class Fleet:
                 known_ill = name in self.refusing or (name in self.hanging and int(name[-1]) % 2)
                 state = State.UNREACHABLE if known_ill else State.READY
                 repositories.deployments.supersede(
-                    Deployment(
-                        uuid4(), name, "v1", "present", 1, state, "", "benchmark", now, digest, 1, now, now
-                    )
+                    [
+                        Deployment(
+                            uuid4(),
+                            name,
+                            "v1",
+                            "present",
+                            1,
+                            state,
+                            "",
+                            "benchmark",
+                            now,
+                            digest,
+                            1,
+                            now,
+                            now,
+                        )
+                    ]
                 )
 
     def _write_running(self, database: Database, running: Path) -> None:

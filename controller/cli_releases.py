@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli_queries import AsJson, Limit, StoreOption, Zone, asking, console, print_json
+from controller.cli_queries import AsJson, Limit, StoreOption, Zone, asking, console, listing, print_json
 from controller.cli_tables import Clock, add_plain_row, age, clock_for, short
 from controller.client import Client
 from controller.domain.deployment import State
@@ -78,18 +78,14 @@ def release_list(limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local"
     with asking() as client:
         clock = clock_for(tz)
         items = list(client.pages("/v1/releases", limit=limit))
-    if as_json:
-        print_json({"items": items})
-        return
-    if not items:
-        console.print("No releases yet. Make one: storefleet release create NAME --model REF --image IMAGE")
-        return
-    table = Table("release", "model", "image", "made", "by", "notes", box=None)
-    for release in items:
+
+    def row(release: dict[str, Any]) -> Sequence[str]:
         made, by = clock.show(release["created_at"]), release["created_by"]
-        row = (release["name"], short(release["model_digest"]), release["agent_image"], made, by)
-        add_plain_row(table, *row, release["notes"])
-    console.print(table)
+        model = short(release["model_digest"])
+        return release["name"], model, release["agent_image"], made, by, release["notes"]
+
+    empty = "No releases yet. Make one: storefleet release create NAME --model REF --image IMAGE"
+    listing(items, as_json, empty, ("release", "model", "image", "made", "by", "notes"), row)
 
 
 @release_app.command("show")
@@ -99,7 +95,7 @@ def release_show(name: str, as_json: AsJson = False, tz: Zone = "local") -> None
         clock = clock_for(tz)
         release = client.get(f"/v1/releases/{name}")
         current = client.get("/v1/deployments/current")["items"]
-    stores = [deployment for deployment in current if deployment["release"] == name]
+    stores = [d for d in current if d["release"] == name and d["desired"] == "present"]
     if as_json:
         print_json({**release, "deployments": stores})
         return
@@ -217,7 +213,8 @@ def _table(items: Sequence[dict[str, Any]], clock: Clock | None = None) -> Table
         created = item["created_at"]
         state = Text(item["state"], STATE_COLOURS.get(item["state"], ""))
         since = clock.show(created) if clock else age(created)
-        add_plain_row(table, item["store"], item["release"], state, nodes, since, item["message"])
+        release = item["release"] if item["desired"] == "present" else "nothing"
+        add_plain_row(table, item["store"], release, state, nodes, since, item["message"])
     return table
 
 

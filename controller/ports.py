@@ -22,7 +22,10 @@ from controller.domain.fleet import Camera, Device, Handover, Store, StoreConfig
 from controller.domain.journal import AuditEntry, DeadLetter, GapRecord
 from controller.domain.model import Model
 from controller.domain.page import Page, PageRequest
+from controller.domain.quality import BucketKey, Mark, MemoryBucket, MemoryKey, QualityBucket
 from controller.domain.records import Deployment, ReleaseRecord, Wanted
+from controller.domain.rollout.records import Deferral, Judged, Quarantine, RolloutSummary
+from controller.domain.rollout.state import Rollout, Status, StoreRecord
 from controller.domain.sequence import Gap, Stream, StreamKey
 from controller.domain.staging import Staging
 from controller.domain.stock import StockChange, ZoneStock
@@ -44,6 +47,9 @@ class StoreRepository(Protocol):
     def page(self, request: PageRequest) -> Page[Store]:
         """By name."""
 
+    def several(self, names: Iterable[str] | None = None) -> list[Store]:
+        """All stores, or those of ``names`` that exist, by name."""
+
     def known(self, names: Iterable[str]) -> set[str]:
         """Those of ``names`` that exist."""
 
@@ -53,6 +59,9 @@ class StoreConfigRepository(Protocol):
         """Keep this version and make it the store's current one."""
 
     def current(self, store: str) -> StoreConfigVersion | None: ...
+
+    def currents(self, names: Iterable[str]) -> dict[str, StoreConfigVersion]:
+        """By store; one without a configuration is missing."""
 
     def get(self, store: str, digest: str) -> StoreConfigVersion | None: ...
 
@@ -71,6 +80,9 @@ class FleetRepository(Protocol):
         """Forget the device's other cameras."""
 
     def forget_cameras(self, keys: Iterable[CameraKey]) -> None: ...
+
+    def devices_of(self, stores: Iterable[str]) -> list[Device]:
+        """By store and name, without what takes long to read: telemetry and delivery."""
 
     def of_stores(self, stores: Iterable[str]) -> tuple[list[Device], list[Camera]]:
         """Everything in these stores, by name."""
@@ -177,9 +189,13 @@ class ReleaseRepository(Protocol):
 
 
 class DeploymentRepository(Protocol):
-    def supersede(self, deployment: Deployment) -> None:
-        """Make this the store's current deployment and mark the one before as superseded by it. Raises
-        ``ConflictError`` when another one came in meanwhile."""
+    def supersede(self, made: Sequence[Deployment], message: Mapping[str, str] | None = None) -> None:
+        """Make these their stores' current deployments and mark the ones before as superseded by them, with
+        the store's ``message``. Raises ``ConflictError`` when another one came in meanwhile."""
+
+    def of(self, *, rollout: str | None = None, release: str | None = None) -> list[Deployment]:
+        """All that brought ``release``, or that fleet rollout ``rollout`` made, by store and generation;
+        none that took a workload away."""
 
     def save(self, deployment: Deployment) -> None:
         """Update what the reconciler observed. Raises ``NotFoundError``."""
@@ -212,11 +228,126 @@ class StagingRepository(Protocol):
         """Equal to an earlier one only when nothing was put meanwhile."""
 
 
+Span = tuple[datetime, datetime]
+"""From the first moment until before the second."""
+
+
+class QualityRepository(Protocol):
+    """What cameras saw, in quarters of an hour (``controller.domain.quality``): as ingest keeps it."""
+
+    def marks(self, keys: Iterable[DeviceKey]) -> dict[DeviceKey, Mark]: ...
+
+    def buckets(self, keys: Iterable[BucketKey]) -> dict[BucketKey, QualityBucket]: ...
+
+    def memory(self, keys: Iterable[MemoryKey]) -> dict[MemoryKey, MemoryBucket]: ...
+
+    def save(
+        self, marks: Iterable[Mark], buckets: Iterable[QualityBucket], memory: Iterable[MemoryBucket]
+    ) -> None:
+        """Insert or replace."""
+
+    def trim(self, quality_before: datetime, memory_before: datetime) -> None:
+        """Forget buckets that began earlier."""
+
+
+class QualityHistory(Protocol):
+    """The same, as gates read it."""
+
+    def of_stores(self, stores: Iterable[str], spans: Sequence[Span]) -> list[QualityBucket]:
+        """Those that begin within one of ``spans``, by store and time."""
+
+    def memory_of_stores(self, stores: Iterable[str], since: datetime) -> list[MemoryBucket]: ...
+
+    def marks(self, keys: Iterable[DeviceKey]) -> dict[DeviceKey, Mark]: ...
+
+
+class QualityStore(QualityRepository, QualityHistory, Protocol):
+    """One object is both."""
+
+
 class AuditRepository(Protocol):
     def add(self, entry: AuditEntry) -> None: ...
 
-    def page(self, request: PageRequest) -> Page[AuditEntry]:
+    def add_all(self, entries: Sequence[AuditEntry]) -> None: ...
+
+    def page(
+        self, request: PageRequest, *, target: str | None = None, action: str | None = None
+    ) -> Page[AuditEntry]:
+        """Newest first; only of this target, only actions that begin like this."""
+
+
+class RolloutRepository(Protocol):
+    def add(self, rollout: Rollout) -> None:
+        """Raises ``ConflictError`` when the name is taken."""
+
+    def get(self, name: str) -> Rollout | None: ...
+
+    def save(self, rollout: Rollout, expected_revision: int, *, settled: bool = False) -> None:
+        """Replace it; its revision becomes ``expected_revision + 1``. ``settled``: it has ended, and no store
+        is in the middle of anything. Raises ``ConflictError`` when somebody else changed it meanwhile."""
+
+    def lock(self, name: str, expected_revision: int) -> None:
+        """Nobody else changes it until the end of the transaction. Whoever changes a rollout and its stores'
+        deployments locks it first, so that no two wait for each other. Raises as ``save``."""
+
+    def unsettled(self) -> list[Rollout]:
+        """Those that have been started and for which something may still have to be done, by name."""
+
+    def statuses(self, names: Iterable[str]) -> dict[str, Status]: ...
+
+    def withdrawn(self) -> frozenset[str]:
+        """Releases whose newest rollout was aborted or turned back: nothing is put back to them."""
+
+    def page(self, status: Status | None, request: PageRequest) -> Page[RolloutSummary]:
         """Newest first."""
+
+    def change(self) -> object:
+        """Equal to an earlier one only if no rollout, deferral or state of a deployment changed meanwhile."""
+
+
+class RolloutStoreRepository(Protocol):
+    def of_rollout(self, rollout: str) -> dict[str, StoreRecord]:
+        """By store."""
+
+    def of_store(self, store: str) -> dict[str, StoreRecord]:
+        """By rollout, the newest first."""
+
+    def put(self, rollout: str, records: Iterable[StoreRecord]) -> None:
+        """Insert or replace."""
+
+
+class VerdictRepository(Protocol):
+    def put(self, rollout: str, judged: Sequence[Judged]) -> None:
+        """Of one minute the newest verdict of each gate stays, of older ones those of the last day."""
+
+    def latest(self, rollout: str) -> list[Judged]:
+        """One of each wave and gate."""
+
+    def history(self, rollout: str, request: PageRequest) -> Page[Judged]:
+        """Newest first."""
+
+
+class DeferralRepository(Protocol):
+    def put(self, deferral: Deferral) -> None:
+        """A store has at most one; this replaces it."""
+
+    def remove(self, store: str) -> bool:
+        """Whether there was one."""
+
+    def of_stores(self, stores: Iterable[str]) -> dict[str, Deferral]:
+        """Also those that have run out."""
+
+    def page(self, request: PageRequest) -> Page[Deferral]: ...
+
+
+class QuarantineRepository(Protocol):
+    def put(self, marks: Sequence[Quarantine]) -> None: ...
+
+    def remove(self, rollout_ids: Iterable[UUID]) -> int:
+        """How many there were."""
+
+    def events_of(self, rollout_ids: Iterable[UUID]) -> int:
+        """How many events these deployments have brought so far."""
 
 
 class Repositories(Protocol):
@@ -247,6 +378,18 @@ class Repositories(Protocol):
     @property
     def stagings(self) -> StagingRepository: ...
     @property
+    def rollouts(self) -> RolloutRepository: ...
+    @property
+    def rollout_stores(self) -> RolloutStoreRepository: ...
+    @property
+    def verdicts(self) -> VerdictRepository: ...
+    @property
+    def deferrals(self) -> DeferralRepository: ...
+    @property
+    def quarantines(self) -> QuarantineRepository: ...
+    @property
+    def quality(self) -> QualityStore: ...
+    @property
     def audit(self) -> AuditRepository: ...
 
 
@@ -254,6 +397,20 @@ class Transactions(Protocol):
     def reading(self) -> AbstractContextManager[Repositories]: ...
 
     def writing(self) -> AbstractContextManager[Repositories]: ...
+
+
+class Leadership(Protocol):
+    """Of several controllers on one database, one acts on stores: the leader. The others wait."""
+
+    def renew(self) -> None:
+        """Become the leader if there is none, or stay it. Called every ``RENEW_S``. Raises ``TransientError``
+        when that is not known; leadership then ends by itself after a while."""
+
+    def held(self) -> bool:
+        """Whether to act just now. Asks nobody, so it may be called before every act."""
+
+    def release(self) -> None:
+        """Let another one lead at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from controller.agenda import Agenda
 from controller.cluster import Cluster
+from controller.deploying import ABSENT, LAST_KNOWN_GOOD
 from controller.domain.deployment import (
     RESYNC_SPREAD,
     Action,
@@ -37,12 +38,14 @@ from controller.domain.records import Deployment, Wanted
 from controller.domain.workload import WorkloadSettings
 from controller.errors import ControllerError, NotFoundError, PermanentError, TransientError
 from controller.ports import Transactions
-from controller.releases import LAST_KNOWN_GOOD, workload_of
+from controller.releases import workload_of
 
 log = logging.getLogger(__name__)
 
 ACTOR = "reconciler"
 NO_ATTEMPTS = Attempts()
+CHANGES = frozenset({Action.APPLY, Action.REMOVE, Action.REPAIR_DRIFT})
+"""Actions that change something in a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,10 @@ class Reconciler:
         clock: Callable[[], datetime],
         chance: Callable[[], float],
         tempo: Tempo = Tempo(),
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``chance`` gives random numbers in [0, 1) that spread retries."""
+        """``chance`` gives random numbers in [0, 1) that spread retries. ``leads``: whether this controller
+        is the one that acts on stores; asked right before every act."""
         self._transactions = transactions
         self._cluster_of = cluster_of
         self._fleet = fleet
@@ -113,6 +118,7 @@ class Reconciler:
         self._clock = clock
         self._chance = chance
         self._tempo = tempo
+        self._leads = leads
         self._tracks: dict[str, _Track] = {}
         self._agenda = Agenda()
         self._jobs: dict[str, _Job] = {}
@@ -144,6 +150,11 @@ class Reconciler:
         now = time.monotonic()
         for store in list(self._jobs):
             self._collect(store, now)
+        if not self._leads():  # whoever leads now decides; all is read anew if that is us again
+            self._tracks.clear()
+            self._agenda = Agenda()
+            self._asked_at = self._read_at = float("-inf")
+            return
         try:
             self._follow(now)
         except TransientError as error:
@@ -257,7 +268,8 @@ class Reconciler:
             return _Look(self._tempo.resync_s, Attempts(), degraded)
         deployment = found[0]
         since = deployment.applied_at or deployment.created_at
-        desired = Desired(str(deployment.rollout_id), deployment.release, since)
+        absent = deployment.desired == ABSENT
+        desired = Desired(str(deployment.rollout_id), deployment.release, since, absent)
         observed: Observed | Unreachable
         applied_at: datetime | None = None
         try:
@@ -265,8 +277,10 @@ class Reconciler:
             observed = cluster.observe(store)
             known = tuple(dict.fromkeys((*degraded, *observed.degraded)))
             decision = self._decide(desired, replace(observed, degraded=known), attempts)
-            if decision.action in (Action.APPLY, Action.REPAIR_DRIFT):
-                degraded = self._apply(cluster, deployment)
+            if decision.action in CHANGES:
+                if not self._is_wanted(deployment):
+                    return _Look(0.0, attempts, degraded)
+                degraded = self._change(cluster, deployment, degraded)
                 applied_at = self._clock()
         except TransientError as error:
             observed = Unreachable(str(error), retry_after=error.retry_after)
@@ -287,7 +301,20 @@ class Reconciler:
             degraded,
         )
 
-    def _apply(self, cluster: Cluster, deployment: Deployment) -> tuple[str, ...]:
+    def _is_wanted(self, deployment: Deployment) -> bool:
+        """Asked right before a store is changed. Looking at it took a while, in which a rollout may have been
+        aborted; what an abort put an end to must not be applied any more."""
+        if not self._leads():
+            return False
+        with self._transactions.reading() as repositories:
+            current = repositories.deployments.current([deployment.store])
+        return [found.rollout_id for found in current] == [deployment.rollout_id]
+
+    def _change(self, cluster: Cluster, deployment: Deployment, degraded: tuple[str, ...]) -> tuple[str, ...]:
+        """Bring the store to what it shall run; what its cluster cannot do."""
+        if deployment.desired == ABSENT:
+            cluster.remove(deployment.store)
+            return degraded
         with self._transactions.reading() as repositories:
             workload = workload_of(repositories, deployment, self._fleet, self._trusted_pem().decode())
         return cluster.apply(workload).degraded

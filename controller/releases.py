@@ -10,24 +10,17 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from contract.errors import ConfigError, ContractError
-from contract.signing import Signed
-from contract.store_config import load_store_config
-from contract.workload import decode_manifest
+from controller.deploying import DeploymentOrder, load_release, make_deployments
 from controller.domain.accelerator import accelerator_of, accelerator_refusal
-from controller.domain.deployment import State
 from controller.domain.fleet import Store
 from controller.domain.journal import AuditEntry
 from controller.domain.model import Model
 from controller.domain.page import MAX_LIMIT, PageRequest
 from controller.domain.records import Deployment, ReleaseRecord
-from controller.domain.release import Release, fit_refusal, image_refusal, name_refusal, setting_refusal
+from controller.domain.release import image_refusal, name_refusal, setting_refusal
 from controller.domain.workload import StoreSite, Workload, WorkloadSettings, build_workload
 from controller.errors import ConflictError, InvalidError, NotFoundError, PermanentError
 from controller.ports import Repositories, Transactions
-
-LAST_KNOWN_GOOD = "last_known_good"
-"""Key of a deployment's ``detail``: the release that was ready in the store before."""
 
 MAX_SETTINGS = 64
 
@@ -96,71 +89,13 @@ def deploy(
     if not names:
         raise InvalidError("name at least one store")
     with transactions.writing() as repositories:
-        wanted = load_release(repositories, release)
-        digests: dict[str, str] = {}
-        problems = []
-        for name in names:
-            found = _check(repositories, name, wanted)
-            if found[0] is not None:
-                digests[name] = found[0]
-            else:
-                problems.append(found[1])
+        wanted = [DeploymentOrder(name, release) for name in names]
+        made = make_deployments(repositories, wanted, actor=actor, now=now, new_id=new_id)
+        problems = list(made.refused.values())
         if problems:
             message = problems[0] if len(problems) == 1 else f"{len(problems)} of {len(names)} stores refused"
             raise InvalidError(message, problems)
-        current = {d.store: d for d in repositories.deployments.current(names)}
-        made = []
-        for name in names:
-            before = current.get(name)
-            deployment = Deployment(
-                rollout_id=new_id(),
-                store=name,
-                release=release,
-                desired="present",
-                generation=before.generation + 1 if before else 1,
-                state=State.PENDING,
-                message="waiting for the reconciler",
-                requested_by=actor,
-                created_at=now,
-                config_digest=digests[name],
-                detail={LAST_KNOWN_GOOD: last_known_good(before)},
-            )
-            if before is not None:
-                message = f"superseded by {release} while {before.state}"
-                repositories.deployments.save(replace(before, state=State.SUPERSEDED, message=message))
-            repositories.deployments.supersede(deployment)
-            detail = {"release": release, "rollout_id": str(deployment.rollout_id)}
-            repositories.audit.add(AuditEntry(now, actor, "deployment.create", name, detail))
-            made.append(deployment)
-    return made
-
-
-def last_known_good(before: Deployment | None) -> str | None:
-    """The release to go back to, should the one that replaces ``before`` turn out bad."""
-    if before is None:
-        return None
-    if before.ready_at is not None:
-        return before.release
-    known = before.detail.get(LAST_KNOWN_GOOD)
-    return str(known) if known else None
-
-
-def load_release(repositories: Repositories, name: str) -> Release:
-    """A release with its signed manifest. Raises ``NotFoundError``, ``PermanentError``."""
-    record = repositories.releases.get(name)
-    if record is None:
-        raise NotFoundError(
-            f"release {name[:80]!r} does not exist; storefleet release list shows those that do"
-        )
-    model = repositories.models.get(record.model_digest)
-    if model is None:
-        raise PermanentError(f"release {name}: its model {record.model_digest} is gone; import it again")
-    try:
-        signed = Signed.model_validate(dict(model.manifest))
-        manifest = decode_manifest(signed.payload.encode())
-    except (ContractError, ValueError) as error:
-        raise PermanentError(f"release {name}: the manifest of its model is damaged: {error}") from error
-    return Release(record.name, record.agent_image, manifest, signed, dict(record.settings))
+    return list(made.deployments.values())
 
 
 def workload_of(
@@ -192,25 +127,6 @@ def _camera_leases(store: Store) -> Literal["", "kubernetes", "local"]:
     if store.cluster.get("kind") == "local":
         return "local" if len(store.cluster.get("nodes") or ()) > 1 else ""
     return "kubernetes" if store.cluster.get("share_cameras") else ""
-
-
-def _check(repositories: Repositories, name: str, release: Release) -> tuple[str, str] | tuple[None, str]:
-    """The digest of the store's configuration, or None and why the store cannot run the release."""
-    store = repositories.stores.get(name)
-    if store is None:
-        return None, f"store {name[:80]!r} does not exist; register it with storefleet stores add"
-    current = repositories.configs.current(name)
-    if current is None:
-        return (
-            None,
-            f"store {name} has no configuration; give it one with storefleet stores config {name} FILE",
-        )
-    try:
-        config = load_store_config(current.yaml)
-    except ConfigError as error:
-        return None, f"store {name}: its configuration is no longer valid: {error.problems[0]}"
-    refusal = fit_refusal(config, release)
-    return (None, refusal) if refusal else (current.digest, "")
 
 
 def _models(repositories: Repositories) -> Iterable[Model]:

@@ -16,12 +16,12 @@ from contract.base import MAX_MESSAGE_BYTES
 from contract.errors import TopicError
 from contract.messages import MAX_STAGED_MODELS, StagingOrder
 from contract.topics import parse_staging_topic, staging_topic
+from controller.deploying import load_release
 from controller.domain.journal import AuditEntry
 from controller.domain.page import MAX_LIMIT, Page, PageRequest
 from controller.domain.staging import Progress, Staging, progress_of
 from controller.errors import ControllerError, InvalidError, PermanentError, TransientError
 from controller.ports import Repositories, Transactions
-from controller.releases import load_release
 
 log = logging.getLogger(__name__)
 

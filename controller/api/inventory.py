@@ -54,6 +54,7 @@ def build_router(
         since: Annotated[AwareDatetime | None, Query(description="event time at or after")] = None,
         until: Annotated[AwareDatetime | None, Query(description="event time before")] = None,
         after: Annotated[int | None, Query(ge=0, description="only events with a higher id")] = None,
+        quarantined: Annotated[bool | None, Query(description="only those, or none of those")] = None,
         newest_first: bool = False,
     ) -> Listing[EventView]:
         """Events in order of arrival. To follow them, pass the last ``id`` as ``after``."""
@@ -68,6 +69,7 @@ def build_router(
             model_digest=model_digest,
             since=since,
             until=until,
+            quarantined=quarantined,
             after_id=after,
             newest_first=newest_first,
         )
@@ -84,11 +86,12 @@ def build_router(
         since: Annotated[AwareDatetime | None, Query(description="event time at or after")] = None,
         until: Annotated[AwareDatetime | None, Query(description="event time before")] = None,
     ) -> dict[str, Any]:
-        """Events as an EPCIS 2.0 document. Those without goods or GTIN are left out, so that a page may
-        hold fewer than ``limit``, even none; the following page is in the ``Link`` header."""
+        """Events as an EPCIS 2.0 document. Those without goods or GTIN, and those in quarantine, are left
+        out, so that a page may hold fewer than ``limit``, even none; the following page is in the ``Link``
+        header."""
         with transactions.reading() as repositories:
             _refuse_unknown(repositories, store)
-        wanted = EventFilter(store=store, since=since, until=until)
+        wanted = EventFilter(store=store, since=since, until=until, quarantined=False)
         rendered = render(transactions, wanted, paging, epcis_authority, clock())
         if rendered.next_cursor is not None:
             given: dict[str, object] = {"store": store, "since": since, "until": until}

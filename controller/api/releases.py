@@ -45,6 +45,8 @@ class DeploymentView(View):
     rollout_id: UUID
     store: str
     release: str
+    desired: str = "present"
+    """``absent``: the release was taken away, and the store shall run nothing."""
     generation: int
     observed_generation: int
     """Equal to ``generation`` once the store's cluster was seen with this deployment."""
@@ -56,6 +58,8 @@ class DeploymentView(View):
     ready_at: datetime | None
     superseded_by: UUID | None
     config_digest: str | None
+    rollout: str | None = None
+    """The fleet rollout that made it; null: made by hand."""
     detail: dict[str, Any]
     """Nodes, problems and drift as last observed, and the last known good release."""
 

@@ -92,6 +92,7 @@ class ChangeView(View):
     level: str
     facings: int | None
     retracted: bool
+    quarantined: bool = False
 
 
 class EventView(View):
@@ -115,6 +116,7 @@ class EventView(View):
     retracted_by: UUID | None
     data: dict[str, Any]
     camera_epoch: int | None = None
+    quarantined_at: datetime | None = None
 
 
 class AuditView(View):

@@ -45,6 +45,7 @@ class State(StrEnum):
 
 class Action(StrEnum):
     APPLY = "apply"
+    REMOVE = "remove"
     WAIT = "wait"
     READY = "ready"
     BLOCKED = "blocked"
@@ -59,6 +60,8 @@ class Desired:
     release: str
     since: datetime
     """When it was applied, or else created; the progress deadline counts from here."""
+    absent: bool = False
+    """Whether the store shall run nothing; ``release`` is then the one that it shall not run any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ def decide(
     that is as it should be is looked at for drift."""
     if isinstance(observed, Unreachable):
         return _unreachable(observed, attempts, jitter)
+    if desired.absent:
+        return _removal(desired, observed, attempts, jitter, resync_s)
     if observed.rollout_id is None:
         return Decision(Action.APPLY, State.PROGRESSING, f"applying {desired.release}", POLL_S)
     if observed.rollout_id != desired.rollout_id:
@@ -156,6 +161,18 @@ def decide(
     if observed.blocked:
         return Decision(Action.BLOCKED, State.BLOCKED, reason, POLL_S)
     return _overdue(desired, reason, now, deadline)
+
+
+def _removal(
+    desired: Desired, observed: Observed, attempts: Attempts, jitter: float, resync_s: float
+) -> Decision:
+    if observed.rollout_id is not None:
+        reason = f"taking {desired.release} away"
+        return Decision(Action.REMOVE, State.PROGRESSING, reason, POLL_S)
+    if observed.trouble is not None:
+        return _unreachable(observed.trouble, attempts, jitter)
+    reason = f"runs nothing, as before {desired.release}"
+    return Decision(Action.READY, State.READY, reason, resync_s * (1 - 0.2 * jitter))
 
 
 def backoff(failures: int, jitter: float) -> float:

@@ -35,6 +35,8 @@ class StoredEvent:
     data: Mapping[str, Any]
     camera_epoch: int | None = None
     """Rises whenever another device takes the camera over."""
+    quarantined_at: datetime | None = None
+    """When its deployment was found not to be trusted; only listings say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class EventFilter:
     release: str | None = None
     rollout_id: UUID | None = None
     model_digest: str | None = None
+    quarantined: bool | None = None
+    """Only those, or none of those, whose deployment is in quarantine."""
     since: datetime | None = None
     until: datetime | None = None
     after_id: int | None = None

@@ -46,6 +46,8 @@ class Deployment:
     superseded_by: UUID | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Last observation of the cluster, for display."""
+    rollout: str | None = None
+    """The fleet rollout that made it; None: made by hand."""
 
 
 @dataclass(frozen=True, slots=True)

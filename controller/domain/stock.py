@@ -14,6 +14,9 @@ from uuid import UUID
 from contract.events import EventBase, Retracted, ZoneData, ZoneUnknownData
 from contract.names import StockLevel
 
+QUARANTINED = "quarantined"
+"""Why a zone is unknown whose newest evidence came from a deployment that is not to be trusted."""
+
 
 @dataclass(frozen=True, slots=True)
 class ZoneStock:
@@ -55,6 +58,7 @@ class StockChange:
     level: StockLevel
     facings: int | None
     retracted: bool = False
+    quarantined: bool = False
 
 
 def is_newer(current: ZoneStock, event: EventBase) -> bool:

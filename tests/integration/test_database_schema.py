@@ -195,8 +195,8 @@ def test_a_new_deployment_supersedes_the_one_before(database: Database) -> None:
         with pytest.raises(ConflictError):
             repositories.models.add(Model("sha256:" + "b" * 64, "shelf", "1", "onnx", 10, {}, T0))
         repositories.releases.add(ReleaseRecord("r1", DIGEST, "image", T0, settings={"A": "1"}))
-        repositories.deployments.supersede(first)
-        repositories.deployments.supersede(second)
+        repositories.deployments.supersede([first])
+        repositories.deployments.supersede([second])
         # The reconciler was still at work on the first one.
         repositories.deployments.save(first)
     with database.reading() as repositories:

@@ -40,7 +40,7 @@ def test_an_observation_made_while_a_deployment_is_superseded_does_not_revive_it
 ) -> None:
     old, new = deployment(now, 1), deployment(now, 2)
     with database.writing() as repositories:
-        repositories.deployments.supersede(old)
+        repositories.deployments.supersede([old])
 
     def observe() -> None:
         """As the reconciler writes down what it saw."""
@@ -53,7 +53,7 @@ def test_an_observation_made_while_a_deployment_is_superseded_does_not_revive_it
     with ThreadPoolExecutor(1) as pool:
         with database.writing() as repositories:
             repositories.deployments.save(replace(old, state=State.SUPERSEDED))
-            repositories.deployments.supersede(new)
+            repositories.deployments.supersede([new])
             observed = pool.submit(observe)
             time.sleep(0.5)
         observed.result(10)
@@ -65,14 +65,14 @@ def test_an_observation_made_while_a_deployment_is_superseded_does_not_revive_it
 
 def test_of_two_deployments_at_once_one_wins_and_the_other_is_told(database: Database, now: datetime) -> None:
     with database.writing() as repositories:
-        repositories.deployments.supersede(deployment(now, 1))
+        repositories.deployments.supersede([deployment(now, 1)])
     with database.writing() as repositories:
-        repositories.deployments.supersede(deployment(now, 2))
+        repositories.deployments.supersede([deployment(now, 2)])
     with (
         pytest.raises(ConflictError, match="store berlin-01: another deployment"),
         database.writing() as repositories,
     ):
-        repositories.deployments.supersede(deployment(now, 2))
+        repositories.deployments.supersede([deployment(now, 2)])
     with database.reading() as repositories:
         (current,) = repositories.deployments.current()
     assert current.generation == 2

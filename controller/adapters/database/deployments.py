@@ -1,14 +1,15 @@
 """Releases and deployments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, page
 from controller.adapters.database.tables import deployments, releases
+from controller.domain.deployment import State
 from controller.domain.page import Page, PageRequest
 from controller.domain.records import Deployment, ReleaseRecord, Wanted
 from controller.errors import ConflictError, NotFoundError
@@ -40,20 +41,45 @@ class Deployments:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def supersede(self, deployment: Deployment) -> None:
-        self._connection.execute(
+    def supersede(self, made: Sequence[Deployment], message: Mapping[str, str] | None = None) -> None:
+        if not made:
+            return
+        marked = (
             update(deployments)
-            .where(deployments.c.store == deployment.store, deployments.c.superseded_by.is_(None))
-            .values(superseded_by=deployment.rollout_id)
+            .where(deployments.c.store == bindparam("of_store"), deployments.c.superseded_by.is_(None))
+            .values(superseded_by=bindparam("by"), state=State.SUPERSEDED, message=bindparam("words"))
+        )
+        words = message or {}
+        self._connection.execute(
+            marked,
+            [
+                {
+                    "of_store": deployment.store,
+                    "by": deployment.rollout_id,
+                    "words": words.get(deployment.store, f"superseded by {deployment.release}"),
+                }
+                for deployment in made
+            ],
         )
         # Two deployments made at once were both planned as the next generation: the later one is refused.
         statement = insert_for(self._connection, deployments).on_conflict_do_nothing()
-        added = self._connection.execute(statement.returning(deployments.c.rollout_id), as_dict(deployment))
-        if added.one_or_none() is None:
-            raise ConflictError(
-                f"store {deployment.store}: another deployment came in at the same moment; "
-                "look at it with storefleet deployments, then deploy again"
-            )
+        rows = [as_dict(deployment) for deployment in made]
+        added = set(self._connection.scalars(statement.returning(deployments.c.rollout_id), rows))
+        for deployment in made:
+            if deployment.rollout_id not in added:
+                raise ConflictError(
+                    f"store {deployment.store}: another deployment came in at the same moment; "
+                    "look at it with storefleet deployments, then deploy again"
+                )
+
+    def of(self, *, rollout: str | None = None, release: str | None = None) -> list[Deployment]:
+        query = select(deployments).where(deployments.c.desired == "present")
+        if rollout is not None:
+            query = query.where(deployments.c.rollout == rollout)
+        if release is not None:
+            query = query.where(deployments.c.release == release)
+        rows = self._connection.execute(query.order_by(deployments.c.store, deployments.c.generation))
+        return [Deployment(**row._mapping) for row in rows]
 
     def save(self, deployment: Deployment) -> None:
         values = as_dict(deployment)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from contract.events import EventBase
 from controller.adapters.database.rows import Order, chunks, insert_for, page
-from controller.adapters.database.tables import deployments, events, retractions
+from controller.adapters.database.tables import deployments, events, quarantines, retractions
 from controller.domain.event_log import EventFilter, StoredEvent
 from controller.domain.page import Page, PageRequest
 from controller.ports import AddedEvents
@@ -73,7 +73,12 @@ class Events:
         return found
 
     def page(self, wanted: EventFilter, request: PageRequest) -> Page[StoredEvent]:
-        query = select(events)
+        query = select(events, quarantines.c.at.label("quarantined_at")).outerjoin(
+            quarantines, quarantines.c.rollout_id == events.c.rollout_id
+        )
+        if wanted.quarantined is not None:
+            marked = quarantines.c.rollout_id.is_not(None)
+            query = query.where(marked if wanted.quarantined else ~marked)
         for name in ("store", "device", "camera", "zone", "kind", "rollout_id", "model_digest"):
             value = getattr(wanted, name)
             if value is not None:

@@ -1,7 +1,7 @@
 """Audit log and dead letters."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -21,9 +21,23 @@ class Audit:
         del row["id"]
         self._connection.execute(insert(audit_log), row)
 
-    def page(self, request: PageRequest) -> Page[AuditEntry]:
+    def add_all(self, entries: Sequence[AuditEntry]) -> None:
+        rows = [as_dict(entry) for entry in entries]
+        for row in rows:
+            del row["id"]
+        if rows:
+            self._connection.execute(insert(audit_log), rows)
+
+    def page(
+        self, request: PageRequest, *, target: str | None = None, action: str | None = None
+    ) -> Page[AuditEntry]:
+        query = select(audit_log)
+        if target is not None:
+            query = query.where(audit_log.c.target == target)
+        if action is not None:
+            query = query.where(audit_log.c.action.startswith(action, autoescape=True))
         order: Order = [(audit_log.c.id, int)]
-        return page(self._connection, select(audit_log), request, order, _entry, descending=True)
+        return page(self._connection, query, request, order, _entry, descending=True)
 
 
 class DeadLetters:

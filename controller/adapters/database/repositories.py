@@ -9,6 +9,9 @@ from controller.adapters.database.event_log import Events
 from controller.adapters.database.fleet import Fleet, Handovers
 from controller.adapters.database.journal import Audit, DeadLetters
 from controller.adapters.database.models import Models
+from controller.adapters.database.quality import Quality
+from controller.adapters.database.quarantines import Quarantines
+from controller.adapters.database.rollouts import Deferrals, Rollouts, RolloutStores, Verdicts
 from controller.adapters.database.stagings import Stagings
 from controller.adapters.database.stock import Stock
 from controller.adapters.database.stores import StoreConfigs, Stores
@@ -68,6 +71,30 @@ class TransactionRepositories:
     @cached_property
     def stagings(self) -> Stagings:
         return Stagings(self._connection)
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        return Rollouts(self._connection)
+
+    @cached_property
+    def rollout_stores(self) -> RolloutStores:
+        return RolloutStores(self._connection)
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        return Verdicts(self._connection)
+
+    @cached_property
+    def deferrals(self) -> Deferrals:
+        return Deferrals(self._connection)
+
+    @cached_property
+    def quarantines(self) -> Quarantines:
+        return Quarantines(self._connection)
+
+    @cached_property
+    def quality(self) -> Quality:
+        return Quality(self._connection)
 
     @cached_property
     def audit(self) -> Audit:

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, delete, select
 
 from contract.names import StockLevel
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, key_in, page, upsert
-from controller.adapters.database.tables import events, stock_history, zones
+from controller.adapters.database.tables import events, quarantines, stock_history, zones
 from controller.domain.page import Page, PageRequest
-from controller.domain.stock import StockChange, ZoneStock
+from controller.domain.stock import QUARANTINED, StockChange, ZoneStock
 from controller.ports import ZoneKey
 
 
@@ -43,14 +43,19 @@ class Stock:
             self._connection.execute(delete(zones).where(zones.c.store == store, zones.c.zone.in_(gone)))
 
     def page(self, store: str | None, request: PageRequest) -> Page[ZoneStock]:
-        query = select(zones) if store is None else select(zones).where(zones.c.store == store)
-        return page(self._connection, query, request, [(zones.c.store, str), (zones.c.zone, str)], _zone)
+        query = select(zones, quarantines.c.rollout_id.label("quarantined")).outerjoin(
+            quarantines, quarantines.c.rollout_id == zones.c.rollout_id
+        )
+        if store is not None:
+            query = query.where(zones.c.store == store)
+        return page(self._connection, query, request, [(zones.c.store, str), (zones.c.zone, str)], _shown)
 
     def history(self, store: str, zone: str, request: PageRequest) -> Page[StockChange]:
         columns = stock_history.c
         query = (
-            select(stock_history, events.c.retracted_by)
+            select(stock_history, events.c.retracted_by, quarantines.c.rollout_id.label("quarantined"))
             .join(events, events.c.event_id == columns.event_id)
+            .outerjoin(quarantines, quarantines.c.rollout_id == events.c.rollout_id)
             .where(columns.store == store, columns.zone == zone)
         )
         order: Order = [
@@ -67,8 +72,18 @@ def _zone(row: Any) -> ZoneStock:
     return ZoneStock(**values)
 
 
+def _shown(row: Any) -> ZoneStock:
+    """What was believed because of events that are in quarantine is not known."""
+    values = dict(row._mapping)
+    if values.pop("quarantined") is not None:
+        values |= {"level": StockLevel.UNKNOWN.value, "facings": None, "reason": QUARANTINED}
+    values["level"] = StockLevel(values["level"])
+    return ZoneStock(**values)
+
+
 def _change(row: Any) -> StockChange:
     values = dict(row._mapping)
     retracted = values.pop("retracted_by") is not None
+    quarantined = values.pop("quarantined") is not None
     values["level"] = StockLevel(values["level"])
-    return StockChange(**values, retracted=retracted)
+    return StockChange(**values, retracted=retracted, quarantined=quarantined)

@@ -25,6 +25,15 @@ class Stores:
         row = self._connection.execute(select(stores).where(stores.c.name == name)).one_or_none()
         return _store(row) if row else None
 
+    def several(self, names: Iterable[str] | None = None) -> list[Store]:
+        if names is None:
+            return [_store(row) for row in self._connection.execute(select(stores).order_by(stores.c.name))]
+        found: list[Store] = []
+        for chunk in chunks(sorted(set(names))):
+            query = select(stores).where(stores.c.name.in_(chunk)).order_by(stores.c.name)
+            found.extend(_store(row) for row in self._connection.execute(query))
+        return found
+
     def page(self, request: PageRequest) -> Page[Store]:
         return page(self._connection, select(stores), request, [(stores.c.name, str)], _store)
 
@@ -49,16 +58,16 @@ class StoreConfigs:
         self._connection.execute(statement, as_dict(version))
 
     def current(self, store: str) -> StoreConfigVersion | None:
-        query = (
-            select(store_configs)
-            .join(
-                stores,
-                (stores.c.name == store_configs.c.store) & (stores.c.config_digest == store_configs.c.digest),
-            )
-            .where(stores.c.name == store)
-        )
-        row = self._connection.execute(query).one_or_none()
-        return StoreConfigVersion(**row._mapping) if row else None
+        return self.currents([store]).get(store)
+
+    def currents(self, names: Iterable[str]) -> dict[str, StoreConfigVersion]:
+        found: dict[str, StoreConfigVersion] = {}
+        same = (stores.c.name == store_configs.c.store) & (stores.c.config_digest == store_configs.c.digest)
+        for chunk in chunks(set(names)):
+            query = select(store_configs).join(stores, same).where(stores.c.name.in_(chunk))
+            for row in self._connection.execute(query):
+                found[row.store] = StoreConfigVersion(**row._mapping)
+        return found
 
     def get(self, store: str, digest: str) -> StoreConfigVersion | None:
         query = select(store_configs).where(store_configs.c.store == store, store_configs.c.digest == digest)
