@@ -50,6 +50,12 @@ class Env(StrEnum):
     CAMERA_LEASES = "STOREFLEET_CAMERA_LEASES"
     """How nodes of the store share its cameras: ``kubernetes`` for Leases in the pod's namespace, or a
     directory that all of them see. Empty: every node watches all cameras, as is right where there is one."""
+    GOLDEN_MANIFEST_FILE = "STOREFLEET_GOLDEN_MANIFEST_FILE"
+    """A ``Signed`` whose payload is a ``contract.golden.GoldenManifest``: what the model has to pass here."""
+    GOLDEN_MIN_RECALL = "STOREFLEET_GOLDEN_MIN_RECALL"
+    """Of each class, 0 to 1."""
+    GOLDEN_MAX_COUNT_ERROR = "STOREFLEET_GOLDEN_MAX_COUNT_ERROR"
+    """Mean absolute error in facings of each class and frame."""
 
 
 PEER_PORT = 8471
