@@ -14,6 +14,7 @@ from agent.adapters.peer_server import PeerServer
 from agent.adapters.traffic_file import TrafficFile
 from agent.delivery import Delivery, Limits, peer_token
 from agent.errors import ModelError, TransientError
+from agent.ports import Artifact
 from agent.settings import ModelSettings, RunSettings, read_secret
 from agent.staging import Stager, spread
 from contract.workload import PEER_PORT, ModelManifest
@@ -55,7 +56,7 @@ def build_delivery(
     )
 
 
-def insist(delivery: Delivery, manifest: ModelManifest, timeout_s: float, stop: threading.Event) -> None:
+def insist(delivery: Delivery, manifest: Artifact, timeout_s: float, stop: threading.Event) -> None:
     """Bring the model, trying again for ``timeout_s``. Raises as ``Delivery.bring``."""
     end = time.monotonic() + timeout_s
     while True:

@@ -17,6 +17,7 @@ from agent.envelope import utc
 from agent.errors import TransientError
 from agent.ports import Broker, Incoming, Outbox, OutboxStatus
 from contract.errors import MessageError
+from contract.golden import GoldenReport
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
@@ -46,6 +47,9 @@ class Reporter(Protocol):
     def camera_ids(self) -> tuple[str, ...]: ...
 
     def birth(self) -> DeviceState: ...
+
+    def golden(self) -> GoldenReport | None:
+        """Told with the birth."""
 
     def telemetry(self) -> Telemetry: ...
 
@@ -234,6 +238,11 @@ class Publisher:
         if self._born is None or self._reporter.camera_ids() != self._born.cameras:
             birth = self._reporter.birth()
             if not self._broker.publish(self._topics.state, birth.to_bytes(), qos=1, retain=True):
+                return False
+            golden = self._reporter.golden()
+            if golden is not None and not self._broker.publish(
+                self._topics.golden, golden.to_bytes(), qos=1, retain=True
+            ):
                 return False
             self._born = birth
             self._overwritten = False

@@ -33,6 +33,7 @@ from agent.sharing import Sharing, Solo
 from agent.sources import OpenSource, Sources
 from agent.telemetry import DeviceReporter, Probe
 from contract.errors import Problem
+from contract.golden import GoldenReport
 from contract.messages import DeviceState
 from contract.store_config import StoreConfig
 from contract.topics import DeviceTopics, staging_topic
@@ -85,6 +86,8 @@ class Parts:
     """Raises ``TransientError``."""
     staging: Staging | None = None
     """None: this agent cannot fetch models."""
+    golden: Callable[[], GoldenReport | None] | None = None
+    """How the release did on its golden set."""
     sharing: Sharing = field(default_factory=Solo)
     """Which of the store's cameras are this node's."""
     clock: Callable[[], float] = time.time
@@ -232,6 +235,7 @@ class Runtime:
             clock=parts.clock,
             note=outbox.damage,
             staging=parts.staging,
+            golden_told=parts.golden,
         )
         topics = DeviceTopics(parts.store, parts.device)
         broker = parts.connect(

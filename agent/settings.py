@@ -40,6 +40,12 @@ class ModelSettings(BaseSettings):
     perhaps with ``:port``. A name may stand for many, as that of a headless Service does."""
     peer_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Where to serve cached models to them; 0: not at all."""
+    golden_manifest_file: Path | None = None
+    """The signed manifest of the golden set that the model has to pass on this node; None: of none."""
+    golden_min_recall: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Of each class of the golden set."""
+    golden_max_count_error: Annotated[float, Field(ge=0)] = 0.5
+    """Mean absolute error in facings of each class and frame of the golden set."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
