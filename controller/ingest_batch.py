@@ -12,8 +12,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from contract.events import EventBase
+from contract.golden import GoldenReport
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
-from controller.domain import fleet, stock
+from controller.domain import fleet, golden, shadow, stock
 from controller.domain.fleet import Camera, Device, Handover
 from controller.domain.journal import AuditEntry, DeadLetter, Replayed
 from controller.domain.page import PageRequest
@@ -170,6 +171,7 @@ class _Batch:
         added = self._db.events.add(events, self._now)
         fresh = [event for event in events if event.id in added.new]
         self._save_stock(fresh)
+        self._save_judgements(accepted)
         self._db.streams.save(
             {
                 key: (streams_before.get(key, Stream()), stream)
@@ -286,6 +288,17 @@ class _Batch:
         history = [change for change in map(stock.history_of, events) if change is not None]
         self._db.stock.save(_changed(before, after), history)
         self._db.events.retract(dict(filter(None, map(stock.retraction_of, events))), self._now)
+
+    def _save_judgements(self, items: Iterable[Decoded]) -> None:
+        """What nodes say of models: on golden sets, and in the shadow of their own."""
+        outcomes, figures = [], []
+        for item in items:
+            if isinstance(item.body, GoldenReport):
+                outcomes.append(golden.take_in(item.store, item.device, item.body, self._now))
+            elif isinstance(item.body, Telemetry) and item.body.shadow is not None:
+                figures.append(shadow.take_in(item.store, item.device, item.body.shadow, self._now))
+        self._db.golden.save(outcomes)
+        self._db.shadows.save(figures)
 
     def _removed(self, new: Collection[ZoneKey]) -> list[ZoneKey]:
         """Those of ``new`` that are not in their store's configuration: an agent that does not have the
