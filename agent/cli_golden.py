@@ -44,9 +44,7 @@ def golden(settings: RunSettings) -> GoldenReport | None:
             "earlier": report.replayed_at != report.at,
         },
     )
-    broker = MqttBroker(
-        mqtt_address(settings, f"golden-{uuid4().hex[:8]}"), will=None, subscriptions=[]
-    )
+    broker = MqttBroker(mqtt_address(settings, f"golden-{uuid4().hex[:8]}"), will=None, subscriptions=[])
     try:
         topic = DeviceTopics(settings.store, settings.device).golden
         if not tell(broker, topic, report, time.monotonic):

@@ -84,6 +84,7 @@ def _run(settings: RunSettings, cache: ModelCache, models: Models, stop: threadi
             probe=SystemProbe(settings.data_dir),
             write_health=functools.partial(write_health, settings.health_file),
             staging=models.stager,
+            shadow=models.shadow,
             golden=golden_told(settings),
             sharing=_sharing(settings),
         )
@@ -117,8 +118,8 @@ def _sharing(settings: RunSettings) -> Sharing:
 
 
 def fetch(settings: FetchSettings) -> Path:
-    """Bring the model, and its golden set if it has one, onto this node; where the model lies. Raises ``PermanentError``, or ``TransientError`` when it
-    still did not work after ``fetch_timeout_s``."""
+    """Bring the model, and its golden set if it has one, onto this node; where the model lies. Raises
+    ``PermanentError``, or ``TransientError`` when it still did not work after ``fetch_timeout_s``."""
     manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
     token = read_secret(settings.artifact_token_file, "artifact token") or ""
     cache = build_cache(settings)

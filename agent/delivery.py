@@ -67,9 +67,7 @@ class Delivery:
         self._monotonic = monotonic
         self._pause = pause
 
-    def bring(
-        self, manifest: Artifact, *, keep: Collection[str] = (), within_limit: bool = False
-    ) -> None:
+    def bring(self, manifest: Artifact, *, keep: Collection[str] = (), within_limit: bool = False) -> None:
         """Fetch what is missing. Raises ``TransientError`` when trying again may help (network, disk space),
         ``ModelError`` when the artifact is not what the manifest says, ``PermanentError`` when the centre
         refuses. ``keep`` and ``within_limit``: see ``ArtifactCache.make_room``."""

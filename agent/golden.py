@@ -124,7 +124,9 @@ class AcknowledgedBroker(Broker, Protocol):
     def flush(self, timeout: float) -> bool: ...
 
 
-def tell(broker: AcknowledgedBroker, topic: str, report: GoldenReport, monotonic: Callable[[], float]) -> bool:
+def tell(
+    broker: AcknowledgedBroker, topic: str, report: GoldenReport, monotonic: Callable[[], float]
+) -> bool:
     """Publish the report, retained; whether the broker has it. Waits no longer than ``CONNECT_S`` for one."""
     end = monotonic() + CONNECT_S
     while monotonic() < end:

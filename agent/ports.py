@@ -18,6 +18,7 @@ from agent.domain.reference_view import Drawing
 from agent.domain.sharing import Kind, Ledger, Record
 from contract.events import Event, EventBase
 from contract.messages import DeliveryTelemetry, EventAck
+from contract.shadow import ShadowTelemetry
 
 Image = npt.NDArray[np.uint8]
 """Height x width x 3, BGR, 8 bits."""
@@ -279,6 +280,42 @@ class Staging(Protocol):
         """Digests of the models on this node."""
 
     def delivery(self) -> DeliveryTelemetry: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a candidate model says of one frame."""
+
+    detections: Sequence[Detection]
+    took_ms: float
+    cpu_s: float
+    """Processor time of the inference."""
+
+
+class Candidate(Protocol):
+    """A candidate model, loaded, where it can do no harm."""
+
+    def look(self, image: Image) -> Look:
+        """Raises ``TransientError`` when it crashed, hangs or talks rubbish, ``ModelError`` when it cannot be
+        used at all."""
+
+    def cpu_s(self) -> float:
+        """Processor time spent since this was asked the last time, loading included."""
+
+    def close(self) -> None: ...
+
+
+class Shadow(Protocol):
+    """Tries a candidate model on a sample of live frames, in the background."""
+
+    def obey(self, order: bytes) -> None:
+        """Take a signed ``ShadowOrder`` as it came from the broker, empty: none any more. Returns at once."""
+
+    def offer(self, camera: str, image: Image, detections: Sequence[Detection]) -> None:
+        """A frame of a camera that is online, with what the current model sees in it. Nobody may write to
+        ``image`` afterwards. Returns at once."""
+
+    def report(self) -> ShadowTelemetry | None: ...
 
 
 class CameraLeases(Protocol):

@@ -91,6 +91,8 @@ class RunSettings(ModelSettings):
     """What runs the model; ``auto`` takes the one its format is for."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads for inference; 0 lets the runtime choose."""
+    shadow_memory_mb: Annotated[int, Field(ge=64, le=65536)] = 768
+    """Private memory that a candidate in the shadow may take; more ends it."""
     camera_leases: str = ""
     """How nodes share the store's cameras: ``kubernetes``, a directory that all of them see, or nothing: this
     node watches all."""

@@ -8,7 +8,7 @@ from uuid import UUID
 from agent.config_watch import ConfigWatch
 from agent.envelope import Origin, utc
 from agent.pipeline import CameraReport, Pipeline
-from agent.ports import Outbox, SourceHealth, Staging
+from agent.ports import Outbox, Shadow, SourceHealth, Staging
 from agent.sources import Sources
 from contract.golden import GoldenReport
 from contract.messages import (
@@ -48,6 +48,7 @@ class DeviceReporter:
     clock: Callable[[], float]
     note: str = ""
     staging: Staging | None = None
+    shadow: Shadow | None = None
     golden_told: Callable[[], GoldenReport | None] | None = None
 
     def camera_ids(self) -> tuple[str, ...]:
@@ -93,6 +94,7 @@ class DeviceReporter:
             cameras=tuple(self._camera(report, now) for report in self.pipeline.reports),
             cached_models=tuple(self.staging.cached()) if self.staging else None,
             delivery=self.staging.delivery() if self.staging else None,
+            shadow=self.shadow.report() if self.shadow else None,
         )
 
     def camera_statuses(self) -> list[CameraStatusMessage]:

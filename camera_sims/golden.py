@@ -31,8 +31,8 @@ MIN_SIDE = 2.0
 
 
 def golden_set(seed: int, *, clips: int = 4, frames: int = 6) -> tuple[GoldenContent, dict[str, bytes]]:
-    """Content and pictures (by the frames' ``file``) of ``clips`` shops with ``frames`` each, the same for the
-    same arguments. Raises ``SceneError`` for numbers out of range."""
+    """Content and pictures (by the frames' ``file``) of ``clips`` shops with ``frames`` each, the same for
+    the same arguments. Raises ``SceneError`` for numbers out of range."""
     if clips < 1 or frames < 1 or clips * frames > MAX_FRAMES or seed < 0:
         raise SceneError(f"a golden set has 1 to {MAX_FRAMES} frames, and its seed is not below 0")
     pictures: dict[str, bytes] = {}

@@ -250,7 +250,7 @@ def check(file: BinaryIO) -> GoldenContent:
 
 
 def picture_size(data: bytes) -> tuple[int, int]:
-    """Width and height by the header of a JPEG or PNG, before anything is decoded. Raises ``MessageError``."""
+    """Width and height by the header of a JPEG or PNG, nothing decoded. Raises ``MessageError``."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
         width, height = struct.unpack_from(">2I", data, 16)
         return width, height

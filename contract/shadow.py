@@ -66,7 +66,7 @@ class ShadowTelemetry(Message):
     """Mean of the candidate's confidence less the current one's, over what both see."""
     inference_ms_p50: NonNegative | None = None
     inference_ms_p95: NonNegative | None = None
-    """Of the candidate, which has one thread and the lowest priority: not to be compared with the live ones."""
+    """Of the candidate, which has one thread and the lowest priority: the live ones do not compare."""
     cpu_ms: NonNegative | None = None
     """Processor time of one candidate's inference, on the average."""
     cpu_percent: NonNegative = 0.0

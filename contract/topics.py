@@ -186,9 +186,7 @@ def parse(topic: str) -> ParsedTopic:
     match rest:
         case ["cameras", camera, Channel.CAMERA_STATUS] if is_name(camera):
             return ParsedTopic(store, device, Channel.CAMERA_STATUS, camera)
-        case [
-            Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.GOLDEN | Channel.ACKS as channel
-        ]:
+        case [Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.GOLDEN | Channel.ACKS as channel]:
             return ParsedTopic(store, device, Channel(channel))
         case [Channel.DESIRED | Channel.REPORTED as channel] if device == DEPLOYER:
             return ParsedTopic(store, device, Channel(channel))

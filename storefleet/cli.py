@@ -31,6 +31,8 @@ PROVIDERS = (
     Provider("controller.cli_releases", "controller", ("release", "deploy", "deployments")),
     Provider("controller.cli_staging", "controller", ("stage", "stagings")),
     Provider("controller.cli_deployer", "controller", ("deployer",)),
+    Provider("storefleet.golden", "controller", ("golden",)),
+    Provider("controller.cli_shadow", "controller", ("shadow",)),
     Provider("controller.models.cli", "controller", ("models",)),
     Provider("camera_sims.cli", "sim", ("sim",)),
     Provider("k3s.testbed.cli", "controller", ("testbed",)),

@@ -79,7 +79,8 @@ class MqttBroker:
         subscriptions: Sequence[str],
         retained: Collection[str] = (),
     ) -> None:
-        """``will`` None: a process that only tells something. ``retained``: the subscriptions of which the broker shall also send what it keeps."""
+        """``will`` None: a process that only tells something. ``retained``: the subscriptions of which the
+        broker shall also send what it keeps."""
         host, port, tls = split_mqtt_url(address.url)
         self._where = f"{host}:{port}"
         # Nothing retained of our own (we know our past better) and no echo of what we publish ourselves.

@@ -86,5 +86,3 @@ class Turns:
 def microseconds(seconds: float) -> int:
     """Processor time as tokens of the bucket."""
     return max(0, round(seconds * 1e6))
-
-

@@ -300,7 +300,7 @@ golden_demands = Table(
     Column("golden_digest", DIGEST, ForeignKey("golden_sets.digest"), nullable=False),
     Column("min_recall", Float, nullable=False),
     Column("max_count_error", Float, nullable=False),
-    comment="What the model of a deployment has to pass on the store's nodes before they are handed over.",
+    comment="What a deployment's model has to pass on the store's nodes before they are handed over.",
 )
 
 golden_results = Table(

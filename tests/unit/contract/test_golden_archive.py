@@ -133,7 +133,7 @@ def test_frame_has_a_plain_name(file: str) -> None:
 
 @pytest.mark.parametrize("xyxy", [(5, 5, 5, 9), (9, 1, 3, 4), (float("nan"), 0, 1, 1)])
 def test_box_has_an_area(xyxy: tuple[float, float, float, float]) -> None:
-    with pytest.raises(ValueError, match="xyxy|box"):
+    with pytest.raises(ValueError, match=r"xyxy|box"):
         Expected(label="cola", xyxy=xyxy)
 
 

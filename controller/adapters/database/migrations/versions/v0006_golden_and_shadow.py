@@ -41,7 +41,7 @@ def upgrade() -> None:
             ["golden_digest"], ["golden_sets.digest"], name=op.f("fk_golden_demands_golden_digest")
         ),
         sa.PrimaryKeyConstraint("rollout_id", name=op.f("pk_golden_demands")),
-        comment="What the model of a deployment has to pass on the store's nodes before they are handed over.",
+        comment="What a deployment's model has to pass on the store's nodes before they are handed over.",
     )
     op.create_table(
         "golden_results",
