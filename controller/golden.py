@@ -134,8 +134,10 @@ def check_of(repositories: Repositories, rollout_id: UUID) -> GoldenCheck | None
 
 
 def from_dataset(directory: Path, split: str = "") -> bytes:
-    """A golden set of the labelled pictures in ``directory`` (Ultralytics' layout: ``data.yaml``,
-    ``images/``, ``labels/``), of its test pictures if it has any. Raises ``PermanentError``, ``InvalidError``."""
+    """A golden set of the labelled pictures in ``directory``, of its test pictures if it has any.
+
+    The layout is Ultralytics': ``data.yaml``, ``images/``, ``labels/``. Raises ``PermanentError``,
+    ``InvalidError``."""
     dataset = read_dataset(directory)
     chosen = split or next((name for name in ("test", "val", "train") if name in dataset.splits), "")
     files = sorted(p for p in dataset.images(chosen).iterdir() if p.suffix.lower() in SUFFIXES)
