@@ -218,6 +218,7 @@ def _figures(
         "shadow_frames": beside.frames,
         "shadow_fps": round(beside.frames / beside.seconds, 3),
         "shadow_cpu_ms": round(report.cpu_ms or 0.0, 1),
+        "detections_compared": compared,
         "disagreement": round((report.only_current + report.only_candidate) / compared, 4)
         if compared
         else 0.0,
