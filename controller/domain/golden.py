@@ -74,7 +74,7 @@ class StoreOutcome:
 
     model_digest: str
     at: datetime
-    """Of the oldest report that it is made of."""
+    """When the oldest report that it is made of was received."""
     recall: Mapping[str, float]
     count_error: Mapping[str, float]
     passed: bool
@@ -95,12 +95,18 @@ def take_in(store: str, device: str, report: GoldenReport, now: datetime) -> Gol
     )
 
 
-def store_outcome(outcomes: Iterable[GoldenOutcome], model_digest: str) -> StoreOutcome | None:
+def store_outcome(
+    outcomes: Iterable[GoldenOutcome], model_digest: str, deployment: UUID | None = None
+) -> StoreOutcome | None:
     """Of one store's ``outcomes``, those about this model; of a node's several golden sets the newest. None:
-    no node has said anything."""
+    no node has said anything.
+
+    With ``deployment`` only reports of its own pods count: those are from after it was applied, whatever
+    the node's clock says.
+    """
     newest: dict[str, GoldenOutcome] = {}
     for outcome in outcomes:
-        if outcome.model_digest == model_digest:
+        if outcome.model_digest == model_digest and deployment in (None, outcome.rollout_id):
             known = newest.get(outcome.device)
             if known is None or known.at < outcome.at:
                 newest[outcome.device] = outcome
@@ -114,7 +120,7 @@ def store_outcome(outcomes: Iterable[GoldenOutcome], model_digest: str) -> Store
             count_error[name] = max(count_error.get(name, 0.0), figures.count_error)
     return StoreOutcome(
         model_digest,
-        min(outcome.at for outcome in newest.values()),
+        min(outcome.received_at for outcome in newest.values()),
         recall,
         count_error,
         all(outcome.passed for outcome in newest.values()),

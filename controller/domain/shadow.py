@@ -81,8 +81,10 @@ def store_shadow(figures: Iterable[ShadowFigures], model_digest: str) -> StoreSh
         said = one.said
         frames += said.frames
         agreed += said.matched
-        told = (("only_current", said.only_current, only_current),)
-        told += (("only_candidate", said.only_candidate, only_candidate),)
+        told = (
+            ("only_current", said.only_current, only_current),
+            ("only_candidate", said.only_candidate, only_candidate),
+        )
         for side, total, counts in told:
             by_class = {name: getattr(values, side) for name, values in said.classes.items()}
             counts.update({name: count for name, count in by_class.items() if count})

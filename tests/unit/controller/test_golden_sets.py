@@ -234,7 +234,7 @@ def test_store_is_as_good_as_its_worst_node(now: datetime) -> None:
     early = now - timedelta(hours=1)
     outcomes = [
         take_in("berlin-01", "node-1", report(now), now),
-        take_in("berlin-01", "node-2", report(early, recall=0.5), now),
+        take_in("berlin-01", "node-2", report(early, recall=0.5), early),
         take_in("berlin-01", "node-1", report(early, recall=0.1, golden=MODEL), now),
         take_in("berlin-01", "node-3", report(now, recall=0.0, model=OTHER), now),
     ]
@@ -243,3 +243,12 @@ def test_store_is_as_good_as_its_worst_node(now: datetime) -> None:
     assert (outcome.recall, outcome.count_error) == ({"cola": 0.5}, {"cola": 0.5})
     assert (outcome.passed, outcome.at) == (False, early)
     assert store_outcome(outcomes, "sha256:" + "c" * 64) is None
+
+
+def test_only_reports_of_the_deployments_own_pods_are_fresh(now: datetime) -> None:
+    slow_clock = take_in("berlin-01", "node-1", report(now - timedelta(days=3)), now)
+    other = take_in("berlin-01", "node-2", report(now, recall=0.1, rollout_id=UUID(int=8)), now)
+    outcome = store_outcome([slow_clock, other], MODEL, ROLLOUT)
+    assert outcome is not None
+    assert (outcome.passed, outcome.at) == (True, now)
+    assert store_outcome([other], MODEL, ROLLOUT) is None
