@@ -60,6 +60,22 @@ def fetch() -> None:
 
 
 @app.command()
+def golden() -> None:
+    """Replay the release's golden set with its model on this node; exit status 1 when it does not pass."""
+    from agent import cli_run
+    from agent.cli_golden import golden as replay_golden
+    from agent.json_log import log_json
+    from agent.settings import RunSettings, load_settings
+
+    log_json("info")
+    try:
+        report = replay_golden(load_settings(RunSettings))
+    except (PermanentError, TransientError) as error:
+        raise typer.Exit(cli_run.report_failure(error)) from error
+    typer.echo(report.model_dump_json() if report else "no golden set is configured")
+
+
+@app.command()
 def health(
     ready: Annotated[
         bool, typer.Option("--ready", help="Does it watch its cameras, or stand by to?")

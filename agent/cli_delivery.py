@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent.adapters.artifact_http import HttpArtifacts, resolve
-from agent.adapters.model_cache import ModelCache, believe, read_manifest
+from agent.adapters.model_cache import ModelCache, believe, believed_text, read_manifest
 from agent.adapters.peer_server import PeerServer
+from agent.adapters.shadow_process import ShadowProcess
 from agent.adapters.traffic_file import TrafficFile
 from agent.delivery import Delivery, Limits, peer_token
 from agent.errors import ModelError, TransientError
+from agent.ports import Artifact
 from agent.settings import ModelSettings, RunSettings, read_secret
+from agent.shadow import ShadowRunner, Tools
 from agent.staging import Stager, spread
 from contract.workload import PEER_PORT, ModelManifest
 
@@ -28,6 +32,7 @@ class Models:
     bring: Callable[[ModelManifest], None] | None = None
     """Fetch, for as long as it takes. Raises ``PermanentError``, or ``TransientError`` when told to stop."""
     stager: Stager | None = None
+    shadow: ShadowRunner | None = None
 
 
 def build_cache(settings: ModelSettings) -> ModelCache:
@@ -55,7 +60,7 @@ def build_delivery(
     )
 
 
-def insist(delivery: Delivery, manifest: ModelManifest, timeout_s: float, stop: threading.Event) -> None:
+def insist(delivery: Delivery, manifest: Artifact, timeout_s: float, stop: threading.Event) -> None:
     """Bring the model, trying again for ``timeout_s``. Raises as ``Delivery.bring``."""
     end = time.monotonic() + timeout_s
     while True:
@@ -83,12 +88,15 @@ def models_for(settings: RunSettings, cache: ModelCache, stop: threading.Event) 
     if settings.peer_port:
         server = PeerServer("", settings.peer_port, peer_token(token), cache.offer)
         server.start()
+    shadow = _shadow(settings, cache, build_delivery(settings, cache, url, token, over), over)
     stager.start()
+    shadow.start()
     try:
-        yield Models(lambda manifest: insist(delivery, manifest, math.inf, stop), stager)
+        yield Models(lambda manifest: insist(delivery, manifest, math.inf, stop), stager, shadow)
     finally:
         over.set()
         stager.close()
+        shadow.close()
         if server is not None:
             server.close()
         cache.close()
@@ -119,3 +127,24 @@ def _stager(settings: RunSettings, cache: ModelCache, delivery: Delivery, stop: 
         ),
         stop=stop,
     )
+
+
+def _shadow(
+    settings: RunSettings, cache: ModelCache, delivery: Delivery, stop: threading.Event
+) -> ShadowRunner:
+    def bring(manifest: ModelManifest) -> Path:
+        delivery.bring(manifest, within_limit=True)
+        return cache.verified(manifest)
+
+    def start(path: Path, manifest: ModelManifest) -> ShadowProcess:
+        return ShadowProcess(path, manifest, settings.runtime, memory_mb=settings.shadow_memory_mb)
+
+    tools = Tools(
+        believe=lambda signed: believed_text(signed, settings.trusted_keys_file, "shadow order"),
+        bring=bring,
+        start=start,
+        clock=time.time,
+        monotonic=time.monotonic,
+        thread_time=time.thread_time,
+    )
+    return ShadowRunner(settings.store, tools, stop)

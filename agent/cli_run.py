@@ -1,7 +1,6 @@
 """Builds the adapters of ``agent run``, ``agent fetch`` and ``try``; nothing else does."""
 
 import functools
-import importlib.metadata
 import logging
 import signal
 import threading
@@ -19,7 +18,7 @@ from agent.adapters.kubernetes_lease import KubernetesLeases
 from agent.adapters.memory import MemoryOutbox
 from agent.adapters.model_cache import ModelCache, read_manifest
 from agent.adapters.model_file import open_detector
-from agent.adapters.mqtt import MqttAddress, MqttBroker, Will, split_mqtt_url
+from agent.adapters.mqtt import MqttBroker, Will, split_mqtt_url
 from agent.adapters.node_lock import NodeLock
 from agent.adapters.opencv.annotate import AnnotatedWriter, annotate
 from agent.adapters.opencv.inspect import CvInspector
@@ -29,6 +28,7 @@ from agent.adapters.outbox import SqliteOutbox
 from agent.adapters.reference_files import ReferenceFiles
 from agent.adapters.system import SystemProbe
 from agent.cli_delivery import Models, build_cache, build_delivery, insist, models_for
+from agent.cli_golden import agent_version, golden_manifest, golden_told, mqtt_address
 from agent.domain.sharing import Terms
 from agent.errors import ModelError, PermanentError, TransientError
 from agent.ports import CameraLeases, Detector
@@ -37,7 +37,7 @@ from agent.settings import FetchSettings, RunSettings, read_secret
 from agent.sharing import LeasedCameras, Sharing, Solo
 from agent.try_source import Parts as TrialParts
 from agent.try_source import Request, Trial
-from contract.topics import staging_topic
+from contract.topics import shadow_topic, staging_topic
 
 _log = logging.getLogger(__name__)
 
@@ -48,26 +48,18 @@ def run(settings: RunSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     split_mqtt_url(settings.mqtt_url)  # Better now than when the node has been taken over.
-    password = read_secret(settings.mqtt_password_file, "MQTT password")
+    read_secret(settings.mqtt_password_file, "MQTT password")  # so is this
     use_one_thread()
     cache = build_cache(settings)
     with models_for(settings, cache, stop) as models:
-        return _run(settings, cache, models, password, stop)
+        return _run(settings, cache, models, stop)
 
 
-def _run(
-    settings: RunSettings, cache: ModelCache, models: Models, password: str | None, stop: threading.Event
-) -> int:
+def _run(settings: RunSettings, cache: ModelCache, models: Models, stop: threading.Event) -> int:
     def connect(session_id: UUID, *, will: tuple[str, bytes], subscriptions: list[str]) -> MqttBroker:
-        address = MqttAddress(
-            settings.mqtt_url,
-            f"{settings.store}-{settings.device}-{session_id.hex[:8]}",
-            username=settings.mqtt_username,
-            password=password,
-            ca_file=settings.mqtt_ca_file,
-        )
-        topic = staging_topic(settings.store)
-        return MqttBroker(address, will=Will(*will), subscriptions=subscriptions, retained=[topic])
+        address = mqtt_address(settings, session_id.hex[:8])
+        orders = [staging_topic(settings.store), shadow_topic(settings.store)]
+        return MqttBroker(address, will=Will(*will), subscriptions=subscriptions, retained=orders)
 
     load_model, model_works = _model_loader(settings, cache, models)
     claim = NodeLock(settings.data_dir)
@@ -92,6 +84,8 @@ def _run(
             probe=SystemProbe(settings.data_dir),
             write_health=functools.partial(write_health, settings.health_file),
             staging=models.stager,
+            shadow=models.shadow,
+            golden=golden_told(settings),
             sharing=_sharing(settings),
         )
         return Runtime(parts).run(stop)
@@ -124,14 +118,17 @@ def _sharing(settings: RunSettings) -> Sharing:
 
 
 def fetch(settings: FetchSettings) -> Path:
-    """Bring the model onto this node; where it lies. Raises ``PermanentError``, or ``TransientError`` when it
-    still did not work after ``fetch_timeout_s``."""
+    """Bring the model, and its golden set if it has one, onto this node; where the model lies. Raises
+    ``PermanentError``, or ``TransientError`` when it still did not work after ``fetch_timeout_s``."""
     manifest = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
     token = read_secret(settings.artifact_token_file, "artifact token") or ""
     cache = build_cache(settings)
     never = threading.Event()
     delivery = build_delivery(settings, cache, settings.controller_url, token, never)
     insist(delivery, manifest, settings.fetch_timeout_s, never)
+    golden = golden_manifest(settings)
+    if golden is not None:
+        insist(delivery, golden, settings.fetch_timeout_s, never)
     return cache.path(manifest)
 
 
@@ -149,14 +146,6 @@ def try_source(request: Request) -> None:
         annotate=lambda image, detections, caption: annotate(image, detections, caption=caption),
     )
     Trial(request, parts, Console(), stop).run()
-
-
-def agent_version() -> str:
-    """Version of the installed package."""
-    try:
-        return importlib.metadata.version("storefleet")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _model_loader(

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from agent.domain.token_bucket import Bucket, full, take
 from agent.errors import AgentError, ModelError, SourceBusy, TransientError
-from agent.ports import ArtifactCache, ArtifactSource, Part
-from contract.workload import ModelManifest
+from agent.ports import Artifact, ArtifactCache, ArtifactSource, Part
 
 MAX_PEERS = 8
 """Neighbours asked for one model, in the order in which they were found."""
@@ -68,9 +67,7 @@ class Delivery:
         self._monotonic = monotonic
         self._pause = pause
 
-    def bring(
-        self, manifest: ModelManifest, *, keep: Collection[str] = (), within_limit: bool = False
-    ) -> None:
+    def bring(self, manifest: Artifact, *, keep: Collection[str] = (), within_limit: bool = False) -> None:
         """Fetch what is missing. Raises ``TransientError`` when trying again may help (network, disk space),
         ``ModelError`` when the artifact is not what the manifest says, ``PermanentError`` when the centre
         refuses. ``keep`` and ``within_limit``: see ``ArtifactCache.make_room``."""
@@ -80,7 +77,7 @@ class Delivery:
         if not self._from_peers(manifest):
             self._from_centre(manifest)
 
-    def _from_peers(self, manifest: ModelManifest) -> bool:
+    def _from_peers(self, manifest: Artifact) -> bool:
         patience_s = self._limits.patience_s(manifest.size_bytes)
         end = self._monotonic() + patience_s
         useless: set[str] = set()
@@ -105,7 +102,7 @@ class Delivery:
                 return False
             self._wait(ASK_AGAIN_S)
 
-    def _from_peer(self, manifest: ModelManifest, peer: ArtifactSource, end: float) -> None:
+    def _from_peer(self, manifest: Artifact, peer: ArtifactSource, end: float) -> None:
         got = 0
         try:
             with self._cache.receive(manifest, resumable=False) as part:
@@ -123,7 +120,7 @@ class Delivery:
             self._count(0, got)
         _log.info("model fetched from a neighbour", extra={"digest": manifest.digest, "bytes": got})
 
-    def _from_centre(self, manifest: ModelManifest) -> None:
+    def _from_centre(self, manifest: Artifact) -> None:
         got = 0
         try:
             with self._cache.receive(manifest, resumable=True) as part:
@@ -143,7 +140,7 @@ class Delivery:
             self._count(got, 0)
         _log.info("model fetched from the centre", extra={"digest": manifest.digest, "bytes": got})
 
-    def _write(self, part: Part, chunk: bytes, manifest: ModelManifest, source: ArtifactSource) -> None:
+    def _write(self, part: Part, chunk: bytes, manifest: Artifact, source: ArtifactSource) -> None:
         part.write(chunk)
         if part.size > manifest.size_bytes:
             part.restart()
@@ -152,7 +149,7 @@ class Delivery:
                 "of its manifest"
             )
 
-    def _complete(self, part: Part, manifest: ModelManifest, source: ArtifactSource) -> None:
+    def _complete(self, part: Part, manifest: Artifact, source: ArtifactSource) -> None:
         if part.size < manifest.size_bytes:
             where = f"byte {part.size} of {manifest.size_bytes}"
             raise TransientError(f"{source.name}: artifact {manifest.digest} ended at {where}", 2.0)

@@ -24,10 +24,11 @@ from agent.domain.sharing import ALL_CAMERAS, Share
 from agent.domain.store_view import StoreView
 from agent.errors import TransientError
 from agent.meter import CameraMeter
-from agent.ports import Detector, EventDraft, Frame, Inspector, Outbox, ReferenceViews, SourceHealth
+from agent.ports import Detector, EventDraft, Frame, Inspector, Outbox, ReferenceViews, Shadow, SourceHealth
 from agent.references import References
 from agent.sharing import Solo, Tenure
 from contract.events import Event
+from contract.names import CameraStatus
 from contract.store_config import Camera, StoreConfig
 
 SAVE_EVERY_S = 1.0
@@ -113,6 +114,7 @@ class Pipeline:
         timer: Callable[[], float] = time.perf_counter,
         share: Share = ALL_CAMERAS,
         tenure: Tenure = SOLO,
+        shadow: Shadow | None = None,
     ) -> None:
         self.outbox_full = False
         """True while the disk refuses events."""
@@ -127,6 +129,7 @@ class Pipeline:
         self._epochs = dict(saved.epochs)
         self._share = share
         self._tenure = tenure
+        self._shadow = shadow
         self._view: StoreView = view_codec.load(saved.view, config)
         self._unsaved = False
         self._saved_at: float | None = None
@@ -176,7 +179,11 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - one camera's trouble is its own
             self._failed(desk, error)
             return []
-        return self._keep(desk, view, facts, condition, now)
+        events = self._keep(desk, view, facts, condition, now)
+        seen = desk.report.condition
+        if self._shadow is not None and seen is not None and seen.status is CameraStatus.ONLINE:
+            self._shadow.offer(camera, frame.image, detections)
+        return events
 
     def silence(self, camera: str, health: SourceHealth, now: float) -> list[Event]:
         """There is no new frame, or none that could be used. Call it about twice a second then."""

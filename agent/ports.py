@@ -18,7 +18,7 @@ from agent.domain.reference_view import Drawing
 from agent.domain.sharing import Kind, Ledger, Record
 from contract.events import Event, EventBase
 from contract.messages import DeliveryTelemetry, EventAck
-from contract.workload import ModelManifest
+from contract.shadow import ShadowTelemetry
 
 Image = npt.NDArray[np.uint8]
 """Height x width x 3, BGR, 8 bits."""
@@ -194,6 +194,19 @@ class Incoming:
     payload: bytes = b""
 
 
+class Artifact(Protocol):
+    """What a signed manifest says of a file that is to be fetched: a model, or a golden set."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ArtifactStream:
     """Bytes of an artifact from ``start`` on. Taking the next chunk may raise what ``open`` raises."""
@@ -228,17 +241,17 @@ class Part(Protocol):
 
 
 class ArtifactCache(Protocol):
-    """Models on the node's disk, by digest."""
+    """Models and golden sets on the node's disk, by digest."""
 
-    def holds(self, manifest: ModelManifest) -> bool:
+    def holds(self, manifest: Artifact) -> bool:
         """Whether the artifact is here, after reading all of it. A damaged one is removed."""
 
-    def make_room(self, manifest: ModelManifest, keep: Collection[str], *, within_limit: bool) -> None:
+    def make_room(self, manifest: Artifact, keep: Collection[str], *, within_limit: bool) -> None:
         """Remove models used long ago, as far as the artifact needs it; never one that is in use, the last
         good one, or of the digests ``keep``. Raises ``TransientError`` when that is not enough: for the
         disk, and with ``within_limit`` also for the cache's own limit."""
 
-    def receive(self, manifest: ModelManifest, *, resumable: bool) -> AbstractContextManager[Part | None]:
+    def receive(self, manifest: Artifact, *, resumable: bool) -> AbstractContextManager[Part | None]:
         """Where to write the artifact; nobody else writes it meanwhile. None: somebody did while we waited.
         When the block ends well, what was written is checked and adopted: raises ``ModelError`` if it is
         not the artifact. ``resumable``: what came before a break stays for the next time."""
@@ -267,6 +280,42 @@ class Staging(Protocol):
         """Digests of the models on this node."""
 
     def delivery(self) -> DeliveryTelemetry: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a candidate model says of one frame."""
+
+    detections: Sequence[Detection]
+    took_ms: float
+    cpu_s: float
+    """Processor time of the inference."""
+
+
+class Candidate(Protocol):
+    """A candidate model, loaded, where it can do no harm."""
+
+    def look(self, image: Image) -> Look:
+        """Raises ``TransientError`` when it crashed, hangs or talks rubbish, ``ModelError`` when it cannot be
+        used at all."""
+
+    def cpu_s(self) -> float:
+        """Processor time spent since this was asked the last time, loading included."""
+
+    def close(self) -> None: ...
+
+
+class Shadow(Protocol):
+    """Tries a candidate model on a sample of live frames, in the background."""
+
+    def obey(self, order: bytes) -> None:
+        """Take a signed ``ShadowOrder`` as it came from the broker, empty: none any more. Returns at once."""
+
+    def offer(self, camera: str, image: Image, detections: Sequence[Detection]) -> None:
+        """A frame of a camera that is online, with what the current model sees in it. Nobody may write to
+        ``image`` afterwards. Returns at once."""
+
+    def report(self) -> ShadowTelemetry | None: ...
 
 
 class CameraLeases(Protocol):

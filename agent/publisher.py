@@ -18,6 +18,7 @@ from agent.errors import TransientError
 from agent.ports import Broker, Incoming, Outbox, OutboxStatus
 from contract.errors import MessageError
 from contract.events import HISTORICAL_AFTER_S
+from contract.golden import GoldenReport
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
@@ -26,7 +27,7 @@ from contract.messages import (
     decode_ack,
     decode_state,
 )
-from contract.topics import DeviceTopics, staging_topic
+from contract.topics import DeviceTopics, shadow_topic, staging_topic
 
 WINDOW = 500
 """Events on their way to the centre that it has not yet committed."""
@@ -45,6 +46,9 @@ class Reporter(Protocol):
     def camera_ids(self) -> tuple[str, ...]: ...
 
     def birth(self) -> DeviceState: ...
+
+    def golden(self) -> GoldenReport | None:
+        """Told with the birth."""
 
     def telemetry(self) -> Telemetry: ...
 
@@ -66,8 +70,9 @@ class Publisher:
         telemetry_s: float,
         window: int = WINDOW,
         on_staging: Callable[[bytes], None] | None = None,
+        on_shadow: Callable[[bytes], None] | None = None,
     ) -> None:
-        """``on_staging`` gets each staging order of the store; it must return at once."""
+        """``on_staging`` and ``on_shadow`` get each order of the store; they must return at once."""
         self._broker = broker
         self._outbox = outbox
         self._topics = topics
@@ -76,8 +81,14 @@ class Publisher:
         self._monotonic = monotonic
         self._telemetry_s = telemetry_s
         self._window = window
-        self._on_staging = on_staging
-        self._staging = staging_topic(topics.store)
+        self._orders = {
+            topic: obey
+            for topic, obey in (
+                (staging_topic(topics.store), on_staging),
+                (shadow_topic(topics.store), on_shadow),
+            )
+            if obey is not None
+        }
         self._born: DeviceState | None = None
         self._statuses: dict[str, CameraStatusMessage] = {}
         self._retained: set[str] = set()
@@ -150,8 +161,8 @@ class Publisher:
             self._on_ack(incoming.payload)
         elif incoming.topic == self._topics.state:
             self._on_foreign_state(incoming.payload)
-        elif incoming.topic == self._staging and self._on_staging is not None:
-            self._on_staging(incoming.payload)
+        elif incoming.topic in self._orders:
+            self._orders[incoming.topic](incoming.payload)
 
     def _on_ack(self, payload: bytes) -> None:
         try:
@@ -233,6 +244,11 @@ class Publisher:
         if self._born is None or self._reporter.camera_ids() != self._born.cameras:
             birth = self._reporter.birth()
             if not self._broker.publish(self._topics.state, birth.to_bytes(), qos=1, retain=True):
+                return False
+            golden = self._reporter.golden()
+            if golden is not None and not self._broker.publish(
+                self._topics.golden, golden.to_bytes(), qos=1, retain=True
+            ):
                 return False
             self._born = birth
             self._overwritten = False

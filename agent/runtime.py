@@ -27,15 +27,16 @@ from agent.handover import Claim, leave
 from agent.health import HealthKeeper
 from agent.loop import Loop, opened
 from agent.pipeline import MakeInspector, Pipeline
-from agent.ports import Broker, Detector, Outbox, ReferenceViews, Staging
+from agent.ports import Broker, Detector, Outbox, ReferenceViews, Shadow, Staging
 from agent.publisher import Publisher
 from agent.sharing import Sharing, Solo
 from agent.sources import OpenSource, Sources
 from agent.telemetry import DeviceReporter, Probe
 from contract.errors import Problem
+from contract.golden import GoldenReport
 from contract.messages import DeviceState
 from contract.store_config import StoreConfig
-from contract.topics import DeviceTopics, staging_topic
+from contract.topics import DeviceTopics, shadow_topic, staging_topic
 from contract.workload import HEALTH_STALE_S, AgentHealth, Phase
 
 CHORES_EVERY_S = 1.0
@@ -85,6 +86,10 @@ class Parts:
     """Raises ``TransientError``."""
     staging: Staging | None = None
     """None: this agent cannot fetch models."""
+    shadow: Shadow | None = None
+    """None: this agent cannot fetch candidates."""
+    golden: Callable[[], GoldenReport | None] | None = None
+    """How the release did on its golden set."""
     sharing: Sharing = field(default_factory=Solo)
     """Which of the store's cameras are this node's."""
     clock: Callable[[], float] = time.time
@@ -185,6 +190,7 @@ class Runtime:
             new_id=parts.new_id,
             share=share,
             tenure=parts.sharing,
+            shadow=parts.shadow,
         )
         self._pipeline = pipeline
         self._loop = loop = Loop(
@@ -232,12 +238,19 @@ class Runtime:
             clock=parts.clock,
             note=outbox.damage,
             staging=parts.staging,
+            golden_told=parts.golden,
+            shadow=parts.shadow,
         )
         topics = DeviceTopics(parts.store, parts.device)
         broker = parts.connect(
             session_id,
             will=(topics.state, _death(reporter.birth())),
-            subscriptions=[topics.acks, topics.state, staging_topic(parts.store)],
+            subscriptions=[
+                topics.acks,
+                topics.state,
+                staging_topic(parts.store),
+                shadow_topic(parts.store),
+            ],
         )
         publisher = Publisher(
             broker,
@@ -248,6 +261,7 @@ class Runtime:
             monotonic=parts.monotonic,
             telemetry_s=parts.telemetry_s,
             on_staging=parts.staging.obey if parts.staging else None,
+            on_shadow=parts.shadow.obey if parts.shadow else None,
         )
         return broker, publisher
 

@@ -39,6 +39,12 @@ class ModelSettings(BaseSettings):
     perhaps with ``:port``. A name may stand for many, as that of a headless Service does."""
     peer_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Where to serve cached models to them; 0: not at all."""
+    golden_manifest_file: Path | None = None
+    """The signed manifest of the golden set that the model has to pass on this node; None: of none."""
+    golden_min_recall: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Of each class of the golden set."""
+    golden_max_count_error: Annotated[float, Field(ge=0)] = 0.5
+    """Mean absolute error in facings of each class and frame of the golden set."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 
@@ -87,6 +93,8 @@ class RunSettings(ModelSettings):
     there is an error: an agent on a processor that was sized for a GPU would be too slow without a word."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
     """Threads for inference; 0 lets the runtime choose."""
+    shadow_memory_mb: Annotated[int, Field(ge=64, le=65536)] = 768
+    """Private memory that a candidate in the shadow may take; more ends it."""
     camera_leases: str = ""
     """How nodes share the store's cameras: ``kubernetes``, a directory that all of them see, or nothing: this
     node watches all."""

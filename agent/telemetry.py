@@ -8,8 +8,9 @@ from uuid import UUID
 from agent.config_watch import ConfigWatch
 from agent.envelope import Origin, utc
 from agent.pipeline import CameraReport, Pipeline
-from agent.ports import Outbox, SourceHealth, Staging
+from agent.ports import Outbox, Shadow, SourceHealth, Staging
 from agent.sources import Sources
+from contract.golden import GoldenReport
 from contract.messages import (
     CameraStatusMessage,
     CameraTelemetry,
@@ -47,6 +48,8 @@ class DeviceReporter:
     clock: Callable[[], float]
     note: str = ""
     staging: Staging | None = None
+    shadow: Shadow | None = None
+    golden_told: Callable[[], GoldenReport | None] | None = None
 
     def camera_ids(self) -> tuple[str, ...]:
         """Of the configured cameras, as the birth lists them."""
@@ -64,6 +67,10 @@ class DeviceReporter:
             cameras=self.camera_ids(),
             reason=self.note,
         )
+
+    def golden(self) -> GoldenReport | None:
+        """How the release did on its golden set, to be told with the birth."""
+        return self.golden_told() if self.golden_told else None
 
     def telemetry(self) -> Telemetry:
         now = self.clock()
@@ -87,6 +94,7 @@ class DeviceReporter:
             cameras=tuple(self._camera(report, now) for report in self.pipeline.reports),
             cached_models=tuple(self.staging.cached()) if self.staging else None,
             delivery=self.staging.delivery() if self.staging else None,
+            shadow=self.shadow.report() if self.shadow else None,
         )
 
     def camera_statuses(self) -> list[CameraStatusMessage]:

@@ -7,6 +7,7 @@ from pydantic import Field, TypeAdapter
 
 from contract.base import Message, UtcTime, decode
 from contract.names import CameraStatus, Digest, Name, Sku
+from contract.shadow import ShadowTelemetry
 from contract.signing import Signed
 
 CONFIDENCE_BINS = 10
@@ -125,6 +126,8 @@ class Telemetry(Message):
     cached_models: Annotated[tuple[Digest, ...], Field(max_length=MAX_CACHED_MODELS)] | None = None
     """Artifacts that lie whole and checked on the node's disk; absent: the agent does not say."""
     delivery: DeliveryTelemetry | None = None
+    shadow: ShadowTelemetry | None = None
+    """How a candidate compares with the model that runs; absent: none was ordered."""
 
 
 class CameraStatusMessage(Message):

@@ -46,6 +46,12 @@ class Env(StrEnum):
     directory that all of them see. Empty: every node watches all cameras, as is right where there is one."""
     DETECTOR_DEVICE = "STOREFLEET_DETECTOR_DEVICE"
     """What computes: ``cpu``, ``gpu`` (Intel's, by OpenVINO) or ``cuda`` (NVIDIA's, by ONNX Runtime)."""
+    GOLDEN_MANIFEST_FILE = "STOREFLEET_GOLDEN_MANIFEST_FILE"
+    """A ``Signed`` whose payload is a ``contract.golden.GoldenManifest``: what the model has to pass here."""
+    GOLDEN_MIN_RECALL = "STOREFLEET_GOLDEN_MIN_RECALL"
+    """Of each class, 0 to 1."""
+    GOLDEN_MAX_COUNT_ERROR = "STOREFLEET_GOLDEN_MAX_COUNT_ERROR"
+    """Mean absolute error in facings of each class and frame."""
 
 
 PEER_PORT = 8471

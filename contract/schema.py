@@ -16,10 +16,12 @@ from pydantic.json_schema import models_json_schema
 
 from contract.deployment import DESIRED_ADAPTER, REPORTED_ADAPTER, ReportedState
 from contract.events import EVENT_ADAPTER, EVENT_CLASSES
+from contract.golden import GoldenContent, GoldenManifest, GoldenReport
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, StagingOrder, Telemetry
+from contract.shadow import ShadowOrder
 from contract.signing import Signed
 from contract.store_config import StoreConfig
-from contract.topics import DEPLOYER, PREFIX, STAGING
+from contract.topics import DEPLOYER, PREFIX, SHADOW, STAGING
 from contract.workload import AgentHealth, ModelManifest
 
 DIRECTORY = Path(__file__).parent / "schemas"
@@ -39,6 +41,10 @@ SCHEMAS: Mapping[str, TypeAdapter[Any]] = {
     "desired_state": DESIRED_ADAPTER,
     "reported_state": REPORTED_ADAPTER,
     "agent_health": TypeAdapter(AgentHealth),
+    "golden_set": TypeAdapter(GoldenContent),
+    "golden_manifest": TypeAdapter(GoldenManifest),
+    "golden_report": TypeAdapter(GoldenReport),
+    "shadow_order": TypeAdapter(ShadowOrder),
 }
 
 
@@ -65,10 +71,19 @@ _CHANNELS = (
         "cameraStatus", "cameras/{camera}/status", (CameraStatusMessage,), "receive", 1, True,
         "How a camera is doing.",
     ),
+    _Channel(
+        "golden", "golden", (GoldenReport,), "receive", 1, True,
+        "How a device's newest release did on the golden set.",
+    ),
     _Channel("acks", "acks", (EventAck,), "send", 1, False, "What the centre has committed."),
     _Channel(
         STAGING, STAGING, (StagingOrder,), "send", 1, True,
         "Models that the devices of a store shall fetch ahead of time.", of_store=True,
+    ),
+    _Channel(
+        SHADOW, SHADOW, (Signed,), "send", 1, True,
+        "A model that the devices of a store shall try beside their own. The signed text is a ShadowOrder.",
+        of_store=True,
     ),
     _Channel(
         "desired", f"{DEPLOYER}/desired", (Signed,), "send", 1, True,

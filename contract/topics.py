@@ -17,7 +17,9 @@ from contract.names import is_name
 PREFIX = "storefleet/v1"
 
 STAGING = "staging"
-"""Last part of the one topic of a whole store: ``storefleet/v1/{store}/staging``, see ``staging_topic``."""
+"""Last part of a topic of a whole store: ``storefleet/v1/{store}/staging``, see ``staging_topic``."""
+SHADOW = "shadow"
+"""Last part of another one: ``storefleet/v1/{store}/shadow``, see ``shadow_topic``."""
 
 
 class Channel(StrEnum):
@@ -32,6 +34,8 @@ class Channel(StrEnum):
     CAMERA_STATUS = "status"
     """Retained ``CameraStatusMessage``, under ``cameras/{camera}/status``; empty once the device no longer
     has the camera. Device → centre."""
+    GOLDEN = "golden"
+    """Retained ``GoldenReport``: how the node's newest release did on the golden set. Device → centre."""
     ACKS = "acks"
     """``EventAck``: what is committed in the central database. Centre → device."""
     DESIRED = "desired"
@@ -69,6 +73,10 @@ class DeviceTopics:
         return f"{self.prefix}/{Channel.EVENTS}"
 
     @property
+    def golden(self) -> str:
+        return f"{self.prefix}/{Channel.GOLDEN}"
+
+    @property
     def acks(self) -> str:
         return f"{self.prefix}/{Channel.ACKS}"
 
@@ -83,6 +91,7 @@ FLEET_SUBSCRIPTIONS: tuple[str, ...] = (
     f"{PREFIX}/+/+/{Channel.TELEMETRY}",
     f"{PREFIX}/+/+/{Channel.EVENTS}",
     f"{PREFIX}/+/+/cameras/+/{Channel.CAMERA_STATUS}",
+    f"{PREFIX}/+/+/{Channel.GOLDEN}",
 )
 """What the centre subscribes to."""
 
@@ -90,20 +99,40 @@ FLEET_SUBSCRIPTIONS: tuple[str, ...] = (
 def staging_topic(store: str) -> str:
     """Retained ``StagingOrder``: models that every device of the store shall fetch ahead of time.
     Centre → store. Raises ``TopicError`` for a name that cannot be a topic level."""
-    if not is_name(store):
-        raise TopicError(f"{store!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
-    return f"{PREFIX}/{store}/{STAGING}"
+    return _store_topic(store, STAGING)
+
+
+def shadow_topic(store: str) -> str:
+    """Retained ``Signed`` of a ``ShadowOrder``: a model that every device of the store shall try beside its
+    own. Centre → store. Raises ``TopicError`` for a name that cannot be a topic level."""
+    return _store_topic(store, SHADOW)
 
 
 STAGING_SUBSCRIPTION = f"{PREFIX}/+/{STAGING}"
+SHADOW_SUBSCRIPTION = f"{PREFIX}/+/{SHADOW}"
 """What the centre subscribes to, to see which orders the broker keeps."""
 
 
 def parse_staging_topic(topic: str) -> str:
     """The store of a ``staging_topic``. Raises ``TopicError`` for any other topic."""
+    return _parse_store_topic(topic, STAGING)
+
+
+def parse_shadow_topic(topic: str) -> str:
+    """The store of a ``shadow_topic``. Raises ``TopicError`` for any other topic."""
+    return _parse_store_topic(topic, SHADOW)
+
+
+def _store_topic(store: str, last: str) -> str:
+    if not is_name(store):
+        raise TopicError(f"{store!r} cannot be a topic level: use a-z, 0-9 and '-', at most 63")
+    return f"{PREFIX}/{store}/{last}"
+
+
+def _parse_store_topic(topic: str, last: str) -> str:
     levels = topic.split("/")
-    if len(levels) != 4 or "/".join(levels[:2]) != PREFIX or levels[3] != STAGING or not is_name(levels[2]):
-        raise TopicError(f"{topic[:120]!r} is not the staging topic of a store")
+    if len(levels) != 4 or "/".join(levels[:2]) != PREFIX or levels[3] != last or not is_name(levels[2]):
+        raise TopicError(f"{topic[:120]!r} is not the {last} topic of a store")
     return levels[2]
 
 
@@ -157,7 +186,7 @@ def parse(topic: str) -> ParsedTopic:
     match rest:
         case ["cameras", camera, Channel.CAMERA_STATUS] if is_name(camera):
             return ParsedTopic(store, device, Channel.CAMERA_STATUS, camera)
-        case [Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.ACKS as channel]:
+        case [Channel.STATE | Channel.TELEMETRY | Channel.EVENTS | Channel.GOLDEN | Channel.ACKS as channel]:
             return ParsedTopic(store, device, Channel(channel))
         case [Channel.DESIRED | Channel.REPORTED as channel] if device == DEPLOYER:
             return ParsedTopic(store, device, Channel(channel))

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from contract.signing import load_public_keys
-from contract.topics import DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION
+from contract.topics import DEPLOYER_SUBSCRIPTIONS, SHADOW_SUBSCRIPTION, STAGING_SUBSCRIPTION
 from controller import cli_queries
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.database.leadership import open_leadership
@@ -29,7 +29,17 @@ from controller.adapters.mqtt import MqttFleetBus
 from controller.adapters.mqtt_cluster import Deployers, MqttCluster
 from controller.adapters.mqtt_link import LinkAddress, MqttLink
 from controller.adapters.token_file import ensure_token
-from controller.api import artifacts, fleet, health, inventory, journal, releases, rollouts, stagings
+from controller.api import (
+    artifacts,
+    fleet,
+    golden,
+    health,
+    inventory,
+    journal,
+    releases,
+    rollouts,
+    stagings,
+)
 from controller.api.app import create_app
 from controller.api.guard import Guard
 from controller.cluster import Cluster
@@ -37,6 +47,7 @@ from controller.crew import Crew, Worker
 from controller.domain.fleet import Store
 from controller.domain.workload import WorkloadSettings
 from controller.errors import PermanentError, TransientError
+from controller.golden import GoldenSets
 from controller.ingest import Ingest, IngestStatus
 from controller.leadership import Leader
 from controller.models.keys import SigningKey
@@ -44,10 +55,12 @@ from controller.models.registry import ModelRegistry
 from controller.models.store import ModelStore
 from controller.ports import BusStatus
 from controller.reconciler import Reconciler, Tempo
+from controller.retained import RetainedSender
 from controller.rollout_executor import RolloutExecutor
 from controller.rollout_judge import GateJudge
 from controller.settings import ControllerSettings
-from controller.staging import StagingSender
+from controller.shadow import shadow_orders
+from controller.staging import STAGING_ORDERS
 
 if TYPE_CHECKING:
     from controller.adapters.kubernetes_login import ExecLogins
@@ -163,10 +176,11 @@ def serve(settings: ControllerSettings) -> int:
     ingest = Ingest(database, bus, utc_now, heard)
     key = SigningKey.load_or_create(settings.data_dir / "keys")
     deployers = Deployers(key.sign, lambda: load_public_keys(key.trusted_pem), utc_now, heard)
-    staging = StagingSender(database, lambda: link)
+    staging = RetainedSender(STAGING_ORDERS, database, lambda: link)
+    shadows = RetainedSender(shadow_orders(key.sign, utc_now), database, lambda: link)
 
     def receive(topic: str, payload: bytes, retained: bool) -> None:
-        if not staging.receive(topic, payload, retained):
+        if not any(sender.receive(topic, payload, retained) for sender in (staging, shadows)):
             deployers.receive(topic, payload, retained)
 
     link = MqttLink(
@@ -177,7 +191,7 @@ def serve(settings: ControllerSettings) -> int:
             settings.mqtt_password_file,
             settings.mqtt_ca_file,
         ),
-        (*DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION),
+        (*DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION, SHADOW_SUBSCRIPTION),
         receive,
     )
     deployers.connect(link)
@@ -203,6 +217,7 @@ def serve(settings: ControllerSettings) -> int:
         "reconciler": reconciler,
         "rollouts": executor,
         "staging": staging,
+        "shadows": shadows,
     }
     server = uvicorn.Server(
         uvicorn.Config(
@@ -244,7 +259,9 @@ def _application(
     key: SigningKey,
     ingest_status: Callable[[], IngestStatus],
 ) -> FastAPI:
-    registry = ModelRegistry(ModelStore(settings.data_dir / "models"), key, database, utc_now)
+    store = ModelStore(settings.data_dir / "models")
+    registry = ModelRegistry(store, key, database, utc_now)
+    sets = GoldenSets(store, key, database, utc_now)
     routers = [
         health.build_router(database, ingest_status, utc_now),
         fleet.build_router(database, guard, utc_now),
@@ -254,11 +271,15 @@ def _application(
         stagings.build_router(database, guard, utc_now),
         rollouts.build_router(database, guard, utc_now, uuid.uuid4),
         artifacts.build_router(registry, guard),
+        golden.build_router(sets, database, guard, utc_now),
     ]
     return create_app(
         routers,
         max_body_bytes=settings.max_body_bytes,
-        larger_bodies={artifacts.UPLOAD_PATH: artifacts.MAX_UPLOAD_BYTES},
+        larger_bodies={
+            artifacts.UPLOAD_PATH: artifacts.MAX_UPLOAD_BYTES,
+            golden.UPLOAD_PATH: golden.MAX_UPLOAD_BYTES,
+        },
     )
 
 

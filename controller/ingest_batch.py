@@ -12,9 +12,10 @@ from typing import TypeVar
 from uuid import UUID
 
 from contract.events import EventBase
+from contract.golden import GoldenReport
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
 from controller.device_clocks import DeviceClocks
-from controller.domain import fleet, quality, stock
+from controller.domain import fleet, golden, quality, shadow, stock
 from controller.domain.fleet import Camera, Device, Handover
 from controller.domain.journal import AuditEntry, DeadLetter, Replayed
 from controller.domain.page import PageRequest
@@ -182,6 +183,7 @@ class _Batch:
         fresh = [event for event in events if event.id in added.new]
         self._save_stock(fresh)
         self._save_quality(accepted, fresh)
+        self._save_judgements(accepted)
         self._db.streams.save(
             {
                 key: (streams_before.get(key, Stream()), stream)
@@ -328,6 +330,17 @@ class _Batch:
             sum_ = memory.get(sample.key)
             memory[sample.key] = sample if sum_ is None else quality.add_memory(sum_, sample)
         self._db.quality.save(_changed(before, marks), buckets.values(), memory.values())
+
+    def _save_judgements(self, items: Iterable[Decoded]) -> None:
+        """What nodes say of models: on golden sets, and in the shadow of their own."""
+        outcomes, figures = [], []
+        for item in items:
+            if isinstance(item.body, GoldenReport):
+                outcomes.append(golden.take_in(item.store, item.device, item.body, self._now))
+            elif isinstance(item.body, Telemetry) and item.body.shadow is not None:
+                figures.append(shadow.take_in(item.store, item.device, item.body.shadow, self._now))
+        self._db.golden.save(outcomes)
+        self._db.shadows.save(figures)
 
     def _removed(self, new: Collection[ZoneKey]) -> list[ZoneKey]:
         """Those of ``new`` that are not in their store's configuration: an agent that does not have the

@@ -19,6 +19,7 @@ from contract.events import EventBase
 from contract.messages import EventAck
 from controller.domain.event_log import EventFilter, StoredEvent
 from controller.domain.fleet import Camera, Device, Handover, Store, StoreConfigVersion
+from controller.domain.golden import GoldenDemand, GoldenOutcome, GoldenSet
 from controller.domain.journal import AuditEntry, DeadLetter, GapRecord
 from controller.domain.model import Model
 from controller.domain.page import Page, PageRequest
@@ -27,6 +28,7 @@ from controller.domain.records import Deployment, ReleaseRecord, Wanted
 from controller.domain.rollout.records import Deferral, Judged, Quarantine, RolloutSummary
 from controller.domain.rollout.state import Rollout, Status, StoreRecord
 from controller.domain.sequence import Gap, Stream, StreamKey
+from controller.domain.shadow import ShadowFigures, ShadowRun
 from controller.domain.staging import Staging
 from controller.domain.stock import StockChange, ZoneStock
 
@@ -265,6 +267,49 @@ class QualityStore(QualityRepository, QualityHistory, Protocol):
     """One object is both."""
 
 
+class GoldenRepository(Protocol):
+    """Golden sets, what deployments demand of them, and what nodes reported."""
+
+    def add(self, golden: GoldenSet) -> None:
+        """Raises ``ConflictError`` when name and version are taken by another digest."""
+
+    def get(self, digest: str) -> GoldenSet | None: ...
+
+    def newest(self, name: str | None = None) -> GoldenSet | None:
+        """The one imported last, of all or of this name."""
+
+    def page(self, request: PageRequest) -> Page[GoldenSet]: ...
+
+    def demand(self, demands: Sequence[GoldenDemand]) -> None: ...
+
+    def demanded(self, rollout_id: UUID) -> GoldenDemand | None: ...
+
+    def save(self, outcomes: Iterable[GoldenOutcome]) -> None:
+        """Keep each, unless a newer one is known; of each device only the last few stay."""
+
+    def results(self, stores: Iterable[str], model_digest: str | None = None) -> list[GoldenOutcome]: ...
+
+
+class ShadowRepository(Protocol):
+    """Shadow runs, one for each store, and what nodes counted."""
+
+    def put(self, runs: Sequence[ShadowRun]) -> None: ...
+
+    def withdraw(self, stores: Iterable[str], model_digest: str | None = None) -> None:
+        """``model_digest``: only if it is that model's."""
+
+    def page(self, request: PageRequest) -> Page[ShadowRun]:
+        """By store, those that have come to their end included."""
+
+    def revision(self, now: datetime) -> object:
+        """Equal to an earlier one only when nothing was put or withdrawn, or came to its end, meanwhile."""
+
+    def save(self, figures: Iterable[ShadowFigures]) -> None:
+        """Replace what is known of the same counting; of each device only the last few stay."""
+
+    def results(self, stores: Iterable[str], model_digest: str | None = None) -> list[ShadowFigures]: ...
+
+
 class AuditRepository(Protocol):
     def add(self, entry: AuditEntry) -> None: ...
 
@@ -389,6 +434,10 @@ class Repositories(Protocol):
     def quarantines(self) -> QuarantineRepository: ...
     @property
     def quality(self) -> QualityStore: ...
+    @property
+    def golden(self) -> GoldenRepository: ...
+    @property
+    def shadows(self) -> ShadowRepository: ...
     @property
     def audit(self) -> AuditRepository: ...
 

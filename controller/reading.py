@@ -8,6 +8,7 @@ from uuid import UUID
 from contract.base import MAX_MESSAGE_BYTES
 from contract.errors import MessageError, TopicError
 from contract.events import EventBase, decode_event
+from contract.golden import GoldenReport, decode_golden_report
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
@@ -35,7 +36,7 @@ class CameraGone:
     camera: str
 
 
-Body = EventBase | DeviceState | Telemetry | CameraStatusMessage | CameraGone
+Body = EventBase | DeviceState | Telemetry | CameraStatusMessage | CameraGone | GoldenReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ def _decode(topic: ParsedTopic, payload: bytes) -> Body:
             return decode_state(payload)
         case Channel.TELEMETRY:
             return decode_telemetry(payload)
+        case Channel.GOLDEN:
+            return decode_golden_report(payload)
         case Channel.CAMERA_STATUS:
             if not payload and topic.camera is not None:
                 return CameraGone(topic.camera)

@@ -20,6 +20,7 @@ from controller.domain.records import Deployment, ReleaseRecord
 from controller.domain.release import image_refusal, name_refusal, setting_refusal
 from controller.domain.workload import StoreSite, Workload, WorkloadSettings, build_workload
 from controller.errors import ConflictError, InvalidError, NotFoundError, PermanentError
+from controller.golden import check_of
 from controller.ports import Repositories, Transactions
 
 MAX_SETTINGS = 64
@@ -108,7 +109,8 @@ def workload_of(
     if store is None or config is None:
         raise ConflictError(f"store {deployment.store} or its configuration is gone; deploy again")
     namespace = str(store.cluster.get("namespace") or fleet.namespace)
-    site = StoreSite(store.name, config.yaml, trusted_pem)
+    golden = check_of(repositories, deployment.rollout_id)
+    site = StoreSite(store.name, config.yaml, trusted_pem, golden)
     peers = store.cluster.get("kind") != "local"
     if refusal := accelerator_refusal(store.cluster):
         raise PermanentError(f"store {store.name}: {refusal}; register it again")

@@ -1,32 +1,24 @@
 """Bringing models to stores ahead of a release: what shall be staged, and telling the stores.
 
-Each store has one retained message with the models it shall hold ready, so a store that is away gets it when
-it comes back, and one that never answers holds up nobody. The sender is level-triggered: it compares what
-the broker retains with what the database says, and publishes the difference.
+Each store has one retained message with the models it shall hold ready (see ``controller.retained``).
 """
 
-import hashlib
 import logging
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from contract.base import MAX_MESSAGE_BYTES
-from contract.errors import TopicError
 from contract.messages import MAX_STAGED_MODELS, StagingOrder
 from contract.topics import parse_staging_topic, staging_topic
 from controller.deploying import load_release
 from controller.domain.journal import AuditEntry
 from controller.domain.page import MAX_LIMIT, Page, PageRequest
 from controller.domain.staging import Progress, Staging, progress_of
-from controller.errors import ControllerError, InvalidError, PermanentError, TransientError
+from controller.errors import InvalidError, PermanentError, TransientError
 from controller.ports import Repositories, Transactions
+from controller.retained import OrderKind
 
 log = logging.getLogger(__name__)
-
-LOOK_EVERY_S = 0.5
-"""Less than it takes to connect again, so that no reconnection goes unnoticed."""
 
 
 def stage(
@@ -90,83 +82,6 @@ def progress_among(
     )
 
 
-class RetainedLink(Protocol):
-    """The connection over which retained messages go to stores."""
-
-    def is_synced(self) -> bool:
-        """Whether all that the broker retains has come in since the last connection."""
-
-    def publish(self, topic: str, payload: bytes) -> None:
-        """Retained; returns when the broker has it. Raises ``TransientError``."""
-
-
-class StagingSender:
-    """``run`` is the thread; ``receive`` is called with what the broker retains, from any other."""
-
-    def __init__(self, transactions: Transactions, link: Callable[[], RetainedLink]) -> None:
-        self._transactions = transactions
-        self._link = link
-        self._lock = threading.Lock()
-        self._at_broker: dict[str, bytes] = {}
-        """Digests, not payloads: thousands of stores are often told the same kilobytes."""
-        self._sent: object = None
-        """Revision of the database that the broker has."""
-        self._complaint = ""
-
-    def receive(self, topic: str, payload: bytes, retained: bool) -> bool:
-        """Whether the message was a staging order, our own, as the broker has it now."""
-        try:
-            store = parse_staging_topic(topic)
-        except TopicError:
-            return False
-        self._note(store, payload)
-        return True
-
-    def run(self, stop: threading.Event) -> None:
-        while not stop.wait(LOOK_EVERY_S):
-            try:
-                self._look()
-                self._complaint = ""
-            except ControllerError as error:
-                if str(error) != self._complaint:
-                    self._complaint = str(error)
-                    log.warning("staging orders not sent, trying again: %s", error)
-
-    def _look(self) -> None:
-        link = self._link()
-        if not link.is_synced():
-            with self._lock:
-                self._at_broker.clear()  # The broker may have forgotten, and tells again when it is there.
-            self._sent = None
-            return
-        with self._transactions.reading() as repositories:
-            revision = repositories.stagings.revision()
-            if revision == self._sent:
-                return
-            orders = _orders(repositories)
-        with self._lock:
-            before = dict(self._at_broker)
-        for store in sorted(orders.keys() | before.keys()):
-            payload = orders.get(store, b"")
-            if not payload or _digest(payload) != before.get(store):
-                link.publish(staging_topic(store), payload)
-                self._note(store, payload)
-                log.info("store %s: staging order sent", store)
-        self._sent = revision
-
-    def _note(self, store: str, payload: bytes) -> None:
-        """What the broker has for the store; nothing when that is empty."""
-        with self._lock:
-            if payload:
-                self._at_broker[store] = _digest(payload)
-            else:
-                self._at_broker.pop(store, None)
-
-
-def _digest(payload: bytes) -> bytes:
-    return hashlib.sha256(payload).digest()
-
-
 def _orders(repositories: Repositories) -> dict[str, bytes]:
     """Payload of every store's staging order, the newest request first."""
     by_store: dict[str, list[Staging]] = {}
@@ -203,3 +118,12 @@ def _all_stores(repositories: Repositories) -> list[str]:
         cursor = page.next_cursor
         if cursor is None:
             return names
+
+
+STAGING_ORDERS = OrderKind(
+    "staging order",
+    staging_topic,
+    parse_staging_topic,
+    lambda repositories: repositories.stagings.revision(),
+    _orders,
+)

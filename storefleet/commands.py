@@ -32,6 +32,8 @@ PROVIDERS = (
     Provider("controller.cli_rollouts", "controller", ("rollout",)),
     Provider("controller.cli_quarantine", "controller", ("quarantine", "unquarantine")),
     Provider("controller.cli_deployer", "controller", ("deployer",)),
+    Provider("storefleet.golden", "controller", ("golden",)),
+    Provider("controller.cli_shadow", "controller", ("shadow",)),
     Provider("controller.models.cli", "controller", ("models",)),
     Provider("camera_sims.cli", "sim", ("sim",)),
     Provider("k3s.testbed.cli", "controller", ("testbed",)),

@@ -24,8 +24,9 @@ from typing import BinaryIO
 
 from agent.domain.eviction import CacheEntry, bytes_to_free, choose_evictions
 from agent.errors import ModelError, TransientError
-from agent.ports import Offer, Part
+from agent.ports import Artifact, Offer, Part
 from contract.errors import MessageError, SignatureError
+from contract.golden import GoldenManifest, decode_golden_manifest
 from contract.signing import Signed, digest_file, load_public_keys, verify
 from contract.workload import ModelManifest, decode_manifest, decode_signed
 
@@ -38,25 +39,46 @@ _log = logging.getLogger(__name__)
 
 def read_manifest(manifest_file: Path, trusted_keys_file: Path) -> ModelManifest:
     """The manifest, if a trusted key signed it. Raises ``ModelError`` that names the file and its fault."""
+    what = f"model manifest {manifest_file}"
+    return believe(_read_signed(manifest_file, what), trusted_keys_file, what)
+
+
+def read_golden_manifest(manifest_file: Path, trusted_keys_file: Path) -> GoldenManifest:
+    """As ``read_manifest``, of a golden set."""
+    what = f"golden set manifest {manifest_file}"
+    text = believed_text(_read_signed(manifest_file, what), trusted_keys_file, what)
     try:
-        signed = decode_signed(manifest_file.read_bytes())
-    except OSError as error:
-        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
+        return decode_golden_manifest(text)
     except MessageError as error:
-        raise ModelError(f"model manifest {manifest_file} is not one: {error}") from error
-    return believe(signed, trusted_keys_file, f"model manifest {manifest_file}")
+        raise ModelError(f"{what} is not one: {error}") from error
 
 
 def believe(signed: Signed, trusted_keys_file: Path, what: str) -> ModelManifest:
     """The manifest in ``signed``, if a trusted key signed it. Raises ``ModelError`` that begins with
     ``what``, or names the key file."""
+    text = believed_text(signed, trusted_keys_file, what)
+    try:
+        return decode_manifest(text)
+    except MessageError as error:
+        raise ModelError(f"{what} is not one: {error}") from error
+
+
+def believed_text(signed: Signed, trusted_keys_file: Path, what: str) -> bytes:
+    """The text in ``signed``, if a trusted key signed it. Raises ``ModelError`` as ``believe``."""
     try:
         keys = load_public_keys(trusted_keys_file.read_bytes())
-        return decode_manifest(verify(signed, keys).encode())
+        return verify(signed, keys).encode()
     except OSError as error:
         raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
     except SignatureError as error:
         raise ModelError(f"{what} refused: {error}; deploy a signed release") from error
+
+
+def _read_signed(file: Path, what: str) -> Signed:
+    try:
+        return decode_signed(file.read_bytes())
+    except OSError as error:
+        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
     except MessageError as error:
         raise ModelError(f"{what} is not one: {error}") from error
 
@@ -73,11 +95,11 @@ class ModelCache:
         self._checked: dict[str, tuple[int, int, int]] = {}
         """Of the artifacts that were read and found right: inode, size and time of change."""
 
-    def path(self, manifest: ModelManifest) -> Path:
+    def path(self, manifest: Artifact) -> Path:
         """Where the artifact lies once it is fetched."""
         return self._directory / _hex(manifest.digest)
 
-    def verified(self, manifest: ModelManifest) -> Path:
+    def verified(self, manifest: Artifact) -> Path:
         """Path of the artifact after reading all of it again. Raises ``ModelError``."""
         path = self.path(manifest)
         try:
@@ -91,7 +113,7 @@ class ModelCache:
             raise ModelError(f"cannot read model {path}: {error.strerror}") from error
         return path
 
-    def hold(self, manifest: ModelManifest) -> Path:
+    def hold(self, manifest: Artifact) -> Path:
         """As ``verified``, and nobody evicts it until ``close`` or the end of this process."""
         try:
             file = self.path(manifest).open("rb")
@@ -107,7 +129,7 @@ class ModelCache:
             self._held.close()
             self._held = None
 
-    def holds(self, manifest: ModelManifest) -> bool:
+    def holds(self, manifest: Artifact) -> bool:
         path = self.path(manifest)
         try:
             _check(path, manifest)
@@ -123,7 +145,7 @@ class ModelCache:
             raise TransientError(f"cannot read model {path}: {error.strerror}", 10.0) from error
         return True
 
-    def make_room(self, manifest: ModelManifest, keep: Collection[str], *, within_limit: bool) -> None:
+    def make_room(self, manifest: Artifact, keep: Collection[str], *, within_limit: bool) -> None:
         with self._storing():
             self._directory.mkdir(parents=True, exist_ok=True)
             entries = self._entries()
@@ -157,7 +179,7 @@ class ModelCache:
             self._evict(choose_evictions(entries, names, wanted(self._max_bytes) - short).evict)
 
     @contextmanager
-    def receive(self, manifest: ModelManifest, *, resumable: bool) -> Iterator[Part | None]:
+    def receive(self, manifest: Artifact, *, resumable: bool) -> Iterator[Part | None]:
         path = self.path(manifest)
         part_path = path.with_name(path.name + (PART if resumable else PEER_PART))
         with self._part(part_path) as file:
@@ -185,7 +207,7 @@ class ModelCache:
         entries.sort(key=lambda entry: entry.used_at, reverse=True)
         return [f"sha256:{entry.name}" for entry in entries]
 
-    def part_size(self, manifest: ModelManifest) -> int:
+    def part_size(self, manifest: Artifact) -> int:
         """Bytes of an unfinished download."""
         sizes = [0]
         for suffix in (PART, PEER_PART):
@@ -212,7 +234,7 @@ class ModelCache:
             self._checked[digest] = mark
         return Offer(path)
 
-    def mark_good(self, manifest: ModelManifest) -> None:
+    def mark_good(self, manifest: Artifact) -> None:
         """Remember that this model works here. Raises ``OSError``."""
         part = self._last_good.with_suffix(PART)
         part.write_text(manifest.digest)
@@ -263,7 +285,7 @@ class ModelCache:
                     yield file
                     return
 
-    def _adopt(self, part: FileIO, manifest: ModelManifest) -> None:
+    def _adopt(self, part: FileIO, manifest: Artifact) -> None:
         path = Path(str(part.name))
         with self._storing():
             os.fsync(part.fileno())
@@ -326,7 +348,7 @@ class _PartFile:
         )
 
 
-def _check(path: Path, manifest: ModelManifest) -> None:
+def _check(path: Path, manifest: Artifact) -> None:
     size = path.stat().st_size
     if size != manifest.size_bytes:
         raise ModelError(

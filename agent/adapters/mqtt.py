@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -75,11 +75,12 @@ class MqttBroker:
         self,
         address: MqttAddress,
         *,
-        will: Will,
+        will: Will | None,
         subscriptions: Sequence[str],
         retained: Collection[str] = (),
     ) -> None:
-        """``retained``: the subscriptions of which the broker shall also send what it keeps."""
+        """``will`` None: a process that only tells something. ``retained``: the subscriptions of which the
+        broker shall also send what it keeps."""
         host, port, tls = split_mqtt_url(address.url)
         self._where = f"{host}:{port}"
         # Nothing retained of our own (we know our past better) and no echo of what we publish ourselves.
@@ -90,6 +91,7 @@ class MqttBroker:
         self._connected = threading.Event()
         self._gone = threading.Event()
         self._last_failure = ""
+        self._last_published: MQTTMessageInfo | None = None
         self._client = client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=address.client_id,
@@ -105,7 +107,8 @@ class MqttBroker:
                 )
             except (OSError, ValueError) as error:
                 raise PermanentError(f"cannot use the MQTT CA file {address.ca_file}: {error}") from error
-        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.max_inflight_messages_set(MAX_IN_FLIGHT)
         client.max_queued_messages_set(MAX_QUEUED)
         client.reconnect_delay_set(address.reconnect_min_s, address.reconnect_max_s)
@@ -129,8 +132,19 @@ class MqttBroker:
     def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> bool:
         if not self.connected:
             return False
-        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        self._last_published = info = self._client.publish(topic, payload, qos=qos, retain=retain)
         return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the broker has acknowledged what was published last (QoS 1); whether it has."""
+        last = self._last_published
+        if last is None:
+            return True
+        try:
+            last.wait_for_publish(timeout)
+        except (ValueError, RuntimeError):  # paho's words for "not sent": the queue is full, or disconnected
+            return False
+        return last.is_published()
 
     def take(self, timeout: float) -> Incoming | None:
         try:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from contract.workload import PEER_PORT, PEERS_SERVICE, Env
 from controller.domain.accelerator import Accelerator
+from controller.domain.golden import GoldenCheck
 from controller.domain.release import Release
 
 Manifest = dict[str, Any]
@@ -65,6 +66,8 @@ class StoreSite:
     store: str
     config_yaml: str
     trusted_keys_pem: str
+    golden: GoldenCheck | None = None
+    """What this deployment's model has to pass on the store's nodes before they are handed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def build_config_map(release: Release, site: StoreSite, settings: WorkloadSettin
         "model.json": release.signed.model_dump_json(),
         "keys.pem": site.trusted_keys_pem,
     }
+    if site.golden is not None:
+        data["golden.json"] = site.golden.signed.model_dump_json()
     content = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
@@ -279,7 +284,10 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
             "fsGroup": AGENT_UID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [{"name": "fetch-model", "command": [*settings.command, "fetch"], **common}],
+        "initContainers": [
+            {"name": "fetch-model", "command": [*settings.command, "fetch"], **common},
+            *_golden_step(site, settings, common),
+        ],
         "containers": [
             {"name": "agent", "command": [*settings.command, "run"], **common, **_probes(settings)},
         ],
@@ -312,6 +320,13 @@ def _add_accelerator(spec: Manifest, accelerator: Accelerator) -> None:
     if accelerator.device_group is not None:
         groups = {"supplementalGroups": [accelerator.device_group]}
         spec["securityContext"] = {**spec["securityContext"], **groups}
+
+
+def _golden_step(site: StoreSite, settings: WorkloadSettings, common: Manifest) -> list[Manifest]:
+    """With a surge, the agent of the release before goes on until this passes."""
+    if site.golden is None:
+        return []
+    return [{"name": "golden-set", "command": [*settings.command, "golden"], **common}]
 
 
 _ACCOUNT_VOLUME: Manifest = {
@@ -355,6 +370,12 @@ def _env(release: Release, site: StoreSite, rollout_id: str, settings: WorkloadS
         values[Env.CAMERA_LEASES] = leases[settings.camera_leases]
     if settings.accelerator is not None:
         values[Env.DETECTOR_DEVICE] = settings.accelerator.device
+    if site.golden is not None:
+        values |= {
+            Env.GOLDEN_MANIFEST_FILE: f"{CONFIG_DIR}/golden.json",
+            Env.GOLDEN_MIN_RECALL: f"{site.golden.min_recall:g}",
+            Env.GOLDEN_MAX_COUNT_ERROR: f"{site.golden.max_count_error:g}",
+        }
     if settings.mqtt_ca_in_secret:
         values[Env.MQTT_CA_FILE] = f"{SECRET_DIR}/mqtt-ca.pem"
     values = {**{k: v for k, v in release.settings.items() if k != Env.DEVICE}, **values}

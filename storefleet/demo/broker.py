@@ -71,7 +71,7 @@ def access_list(stores: Sequence[str]) -> str:
     """Mosquitto access list: a store may write and read only under its own prefix."""
     centre = (
         f"topic read {PREFIX}/#\ntopic write {PREFIX}/+/+/acks\ntopic write {PREFIX}/+/{DEPLOYER}/desired\n"
-        f"topic readwrite {PREFIX}/+/staging\n"
+        f"topic readwrite {PREFIX}/+/staging\ntopic readwrite {PREFIX}/+/shadow\n"
     )
     parts = [f"user {CENTRE_USER}\n{centre}"]
     for store in stores:
@@ -80,7 +80,8 @@ def access_list(stores: Sequence[str]) -> str:
             f"user {store}\n"
             f"topic readwrite {own}/state\ntopic write {own}/telemetry\ntopic write {own}/events\n"
             f"topic write {own}/cameras/+/status\ntopic read {own}/acks\n"
-            f"topic read {PREFIX}/{store}/staging\n"
+            f"topic write {own}/golden\n"
+            f"topic read {PREFIX}/{store}/staging\ntopic read {PREFIX}/{store}/shadow\n"
             f"topic read {PREFIX}/{store}/{DEPLOYER}/desired\n"
             f"topic write {PREFIX}/{store}/{DEPLOYER}/reported\n"
         )

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from agent.adapters.mqtt import MqttAddress, MqttBroker, Will
 from camera_sims.faults import Fault, apply_to_picture
 from contract.events import Event, ZoneKnown, decode_event
 from contract.messages import DeviceState, EventAck, Telemetry, decode_state, decode_telemetry
+from contract.shadow import ShadowOrder, ShadowTelemetry
 from contract.signing import digest_bytes, sign
-from contract.topics import FLEET_SUBSCRIPTIONS, Channel, DeviceTopics, parse
-from contract.workload import AgentHealth, Env, ModelManifest, decode_health
+from contract.topics import FLEET_SUBSCRIPTIONS, Channel, DeviceTopics, parse, shadow_topic
+from contract.workload import AgentHealth, Env, ModelManifest, decode_health, decode_signed
 
 SIDE = 64
 NAMES = ("cola-can", "person")
@@ -52,6 +54,7 @@ class AgentRig:
     video: Path
     build_model: Callable[[float], bytes]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    extra: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.data = self.directory / "data"
@@ -102,7 +105,22 @@ class AgentRig:
             "STOREFLEET_TELEMETRY_S": "0.5",
             "STOREFLEET_DRAIN_S": "2",
             "STOREFLEET_THREADS": "1",
+            **self.extra,
         }
+
+    def with_controller(self) -> None:
+        """One that never answers: whatever is needed lies on the disk."""
+        (self.directory / "token").write_text("secret-token\n")
+        url, token = "http://127.0.0.1:9", str(self.directory / "token")
+        self.extra = {Env.CONTROLLER_URL: url, Env.ARTIFACT_TOKEN_FILE: token}
+
+    def shadow_order(self, version: str, **changes: Any) -> bytes:
+        """Of the model of ``version``, signed."""
+        raw = decode_signed((self.directory / f"manifest-{version}.json").read_bytes()).payload
+        until = datetime.now(UTC) + timedelta(hours=1)
+        values = {"store": "berlin-01", "cpu_percent": 50.0, "until": until} | changes
+        order = ShadowOrder(model=ModelManifest.model_validate_json(raw), **values)
+        return sign(order.model_dump_json(), self._key).to_bytes()
 
     def health_file(self, version: str) -> Path:
         return self.directory / f"health-{version}.json"
@@ -147,6 +165,14 @@ class Centre:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         wait_for(lambda: self._broker.connected, "the centre's connection")
+
+    def order(self, topic: str, payload: bytes) -> None:
+        """Publish, retained."""
+        assert self._broker.publish(topic, payload, qos=1, retain=True)
+
+    def shadow(self) -> ShadowTelemetry | None:
+        """As the newest heartbeat has it."""
+        return self.telemetry[-1].shadow if self.telemetry else None
 
     def kinds(self) -> list[str]:
         return [event.kind for event in sorted(self.events.values(), key=lambda e: e.sequence)]
@@ -447,3 +473,28 @@ def test_full_disk_is_reported_and_its_events_come_afterwards(
     wait_for(lambda: last in [event.subject for event in centre.events.values()], f"zone {last} known")
     sequences = sorted(event.sequence for event in centre.events.values())
     assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_shadow_order_is_obeyed_reported_and_ends_when_it_is_withdrawn(rig: AgentRig, centre: Centre) -> None:
+    """The order is retained before the agent is there; the candidate sees the same with other confidence."""
+    rig.with_controller()
+    running, candidate = rig.release("1"), rig.release("2", confidence=0.7)
+    centre.order(shadow_topic("berlin-01"), rig.shadow_order("2"))
+    start_active(rig, "1")
+
+    def frames() -> int:
+        told = centre.shadow()
+        return told.frames if told else 0
+
+    wait_for(lambda: frames() >= 5, "five frames in the shadow", 60.0)
+    told = centre.shadow()
+    assert told is not None
+    assert (told.model, told.state, told.problem) == (candidate, "running", "")
+    assert told.matched == told.frames * 2 > told.only_current + told.only_candidate == 0
+    assert told.confidence_delta == pytest.approx(-0.2, abs=0.02)
+    assert told.classes["cola-can"].matched > 0
+    assert centre.telemetry[-1].model.digest == running
+    assert centre.telemetry[-1].cameras[0].status == "online"
+    centre.order(shadow_topic("berlin-01"), b"")
+    wait_for(lambda: (now := centre.shadow()) is not None and now.state == "ended", "its end")
+    assert frames() >= 5

@@ -26,6 +26,7 @@ from agent.errors import PermanentError
 from agent.ports import EventDraft, Incoming
 from agent.publisher import Publisher
 from contract.events import Event, FacingsChanged, ZoneData, decode_event
+from contract.golden import GoldenReport
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
@@ -57,6 +58,9 @@ class Device:
 
     def camera_ids(self) -> tuple[str, ...]:
         return ()
+
+    def golden(self) -> GoldenReport | None:
+        return None
 
     def birth(self) -> DeviceState:
         return DeviceState(status="online", session_id=self.session, at=datetime.now(UTC))

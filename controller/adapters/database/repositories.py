@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from controller.adapters.database.deployments import Deployments, Releases
 from controller.adapters.database.event_log import Events
 from controller.adapters.database.fleet import Fleet, Handovers
+from controller.adapters.database.golden import Golden, Shadows
 from controller.adapters.database.journal import Audit, DeadLetters
 from controller.adapters.database.models import Models
 from controller.adapters.database.quality import Quality
@@ -95,6 +96,14 @@ class TransactionRepositories:
     @cached_property
     def quality(self) -> Quality:
         return Quality(self._connection)
+
+    @cached_property
+    def golden(self) -> Golden:
+        return Golden(self._connection)
+
+    @cached_property
+    def shadows(self) -> Shadows:
+        return Shadows(self._connection)
 
     @cached_property
     def audit(self) -> Audit:

@@ -279,6 +279,68 @@ stagings = Table(
     Column("created_at", UtcDateTime, nullable=False),
 )
 
+golden_sets = Table(
+    "golden_sets",
+    metadata,
+    Column("digest", DIGEST, primary_key=True),
+    Column("name", String(128), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("frames", Integer, nullable=False),
+    Column("counts", JSON, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+golden_demands = Table(
+    "golden_demands",
+    metadata,
+    Column("rollout_id", Uuid, ForeignKey("deployments.rollout_id"), primary_key=True),
+    Column("golden_digest", DIGEST, ForeignKey("golden_sets.digest"), nullable=False),
+    Column("min_recall", Float, nullable=False),
+    Column("max_count_error", Float, nullable=False),
+    comment="What a deployment's model has to pass on the store's nodes before they are handed over.",
+)
+
+golden_results = Table(
+    "golden_results",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("device", NAME, primary_key=True),
+    Column("model_digest", DIGEST, primary_key=True),
+    Column("golden_digest", DIGEST, primary_key=True),
+    Column("rollout_id", Uuid),
+    Column("at", UtcDateTime, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("report", JSON, nullable=False),
+)
+
+shadow_orders = Table(
+    "shadow_orders",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("model_digest", DIGEST, ForeignKey("models.digest"), nullable=False),
+    Column("cpu_percent", Float, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("rollout_id", Uuid),
+    Column("requested_by", String(128), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+shadow_results = Table(
+    "shadow_results",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("device", NAME, primary_key=True),
+    Column("model_digest", DIGEST, primary_key=True),
+    Column("since", UtcDateTime, primary_key=True),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("figures", JSON, nullable=False),
+)
+
 deployments = Table(
     "deployments",
     metadata,

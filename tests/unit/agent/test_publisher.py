@@ -15,6 +15,7 @@ from agent.errors import TransientError
 from agent.ports import EventDraft, Incoming
 from agent.publisher import REBIRTH_PAUSE_S, Publisher
 from contract.events import HISTORICAL_AFTER_S, decode_event
+from contract.golden import GoldenReport
 from contract.messages import (
     CameraStatusMessage,
     DeviceState,
@@ -81,6 +82,9 @@ class Device:
 
     def camera_ids(self) -> tuple[str, ...]:
         return self.cameras
+
+    def golden(self) -> GoldenReport | None:
+        return None
 
     def birth(self) -> DeviceState:
         self.births += 1

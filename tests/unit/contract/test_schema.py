@@ -5,7 +5,7 @@ import pytest
 
 from contract import schema
 from contract.events import EVENT_CLASSES
-from contract.topics import DeployerTopics, DeviceTopics, staging_topic
+from contract.topics import DeployerTopics, DeviceTopics, shadow_topic, staging_topic
 
 
 def test_committed_documents_are_up_to_date() -> None:
@@ -37,6 +37,7 @@ def test_asyncapi_describes_every_topic_and_message() -> None:
     camera = topics.camera_status("aisle-1")
     deployer = DeployerTopics("berlin-01")
     every = {topics.state, topics.telemetry, topics.events, topics.acks, camera, staging_topic("berlin-01")}
+    every |= {topics.golden, shadow_topic("berlin-01")}
     every |= {deployer.desired, deployer.reported}
     assert described == every
     assert set(document["channels"]["events"]["messages"]) == {c.__name__ for c in EVENT_CLASSES}

@@ -22,7 +22,8 @@ from controller.domain.staging import Staging, progress_of
 from controller.errors import InvalidError, NotFoundError, TransientError
 from controller.ingest_batch import ingest_batch
 from controller.models.keys import SigningKey
-from controller.staging import StagingSender, stage, staging_progress
+from controller.retained import RetainedSender
+from controller.staging import STAGING_ORDERS, stage, staging_progress
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -133,11 +134,11 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-def sender(database: Database, broker: Broker) -> StagingSender:
-    return StagingSender(database, lambda: broker)
+def sender(database: Database, broker: Broker) -> RetainedSender:
+    return RetainedSender(STAGING_ORDERS, database, lambda: broker)
 
 
-def look(sender: StagingSender, monkeypatch: pytest.MonkeyPatch) -> None:
+def look(sender: RetainedSender, monkeypatch: pytest.MonkeyPatch) -> None:
     """One turn of the sender's thread."""
     turns = iter([False, True])
     stop = threading.Event()
@@ -146,7 +147,7 @@ def look(sender: StagingSender, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_store_gets_its_own_order_once(
-    database: Database, broker: Broker, sender: StagingSender, now: datetime, monkeypatch: pytest.MonkeyPatch
+    database: Database, broker: Broker, sender: RetainedSender, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look(sender, monkeypatch)
     assert broker.published == []
@@ -160,7 +161,7 @@ def test_each_store_gets_its_own_order_once(
 
 
 def test_only_the_newest_requests_of_a_store_stay(
-    database: Database, broker: Broker, sender: StagingSender, now: datetime, monkeypatch: pytest.MonkeyPatch
+    database: Database, broker: Broker, sender: RetainedSender, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(1, 7):
         stage(database, f"v{n}", ["berlin-01"], actor="admin", now=now + timedelta(seconds=n))
@@ -172,7 +173,7 @@ def test_only_the_newest_requests_of_a_store_stay(
 
 
 def test_broker_that_is_away_or_forgets_is_told_again(
-    database: Database, broker: Broker, sender: StagingSender, now: datetime, monkeypatch: pytest.MonkeyPatch
+    database: Database, broker: Broker, sender: RetainedSender, now: datetime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(database, "v1", ["berlin-01"], actor="admin", now=now)
     broker.refuses = True
@@ -194,7 +195,7 @@ def test_broker_that_is_away_or_forgets_is_told_again(
 
 
 def test_order_for_a_store_without_requests_is_withdrawn(
-    broker: Broker, sender: StagingSender, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, sender: RetainedSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sender.receive(staging_topic("rome-03"), b"{}", True)
     look(sender, monkeypatch)

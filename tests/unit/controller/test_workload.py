@@ -85,6 +85,7 @@ def test_manifests_hold_no_field_that_the_kubernetes_models_do_not_know(
 
 def test_every_variable_of_the_contract_that_the_agent_needs_is_set() -> None:
     optional = {Env.MQTT_CA_FILE, Env.FETCH_RATE, Env.CACHE_MAX_BYTES, Env.DETECTOR_DEVICE}
+    optional |= {Env.GOLDEN_MANIFEST_FILE, Env.GOLDEN_MIN_RECALL, Env.GOLDEN_MAX_COUNT_ERROR}
     for container in containers(build(replace(SETTINGS, peers=True, camera_leases="kubernetes"))):
         names = [entry["name"] for entry in container["env"]]
         assert set(names) == {str(name) for name in Env} - optional
