@@ -25,15 +25,15 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
 from contract.base import Message
-from contract.errors import ConfigError, Problem
 from contract.names import Gtin, Name, Sku, gtin_check_digit
+from contract.yaml_file import Loc, YamlFile
 
 MAX_CONFIG_BYTES = 1024 * 1024
 CAMERA_SCHEMES = frozenset({"rtsp", "rtsps", "http", "https", "file", "device"})
@@ -131,62 +131,16 @@ class StoreConfig(ConfigPart):
 
 def load_store_config(text: str | bytes) -> StoreConfig:
     """Parse and check a store configuration. Raises ``ConfigError`` naming every problem with its line."""
-    if len(text) > MAX_CONFIG_BYTES:
-        raise ConfigError([Problem("", f"larger than {MAX_CONFIG_BYTES} bytes")])
+    file = YamlFile(text, MAX_CONFIG_BYTES, "version, store, planogram, cameras, zones")
     try:
-        loader = _PlainLoader(text)
-        root = loader.get_single_node()
-        raw = loader.construct_document(root) if root is not None else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise ConfigError([Problem("", f"not valid YAML: {error.problem}", line, column)]) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ConfigError([Problem("", f"not valid YAML: {error}")]) from error
-    if not isinstance(raw, dict):
-        raise ConfigError([Problem("", "expected a mapping with version, store, planogram, cameras, zones")])
-    try:
-        config = StoreConfig.model_validate(raw)
+        config = StoreConfig.model_validate(file.raw)
     except ValidationError as error:
         found = [(e["loc"], e["msg"]) for e in error.errors(include_url=False, include_input=False)]
-    else:
-        found = list(_semantic_problems(config))
-        if not found:
-            return config
-    problems = []
-    for loc, message in found:
-        line, column = _locate(root, loc)
-        problems.append(Problem(_path(loc), message, line, column))
-    raise ConfigError(problems)
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Safe YAML without anchors, aliases and repeated keys.
-
-    Aliases let a few bytes stand for gigabytes, and a repeated key would silently hide what the first
-    one said.
-    """
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-            problem = "anchors and aliases are not allowed here; write the values out"
-            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
-        return super().compose_node(parent, index)
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node: yaml.MappingNode = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    problem = f"the key {key.value!r} is given twice"
-                    raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-Loc = tuple[int | str, ...]
+        raise file.refusal(found) from error
+    problems = list(_semantic_problems(config))
+    if problems:
+        raise file.refusal(problems)
+    return config
 
 
 def _semantic_problems(config: StoreConfig) -> Iterator[tuple[Loc, str]]:
@@ -267,26 +221,3 @@ def _segments_cross(a: Point, b: Point, c: Point, d: Point) -> bool:
         return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
 
     return side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0
-
-
-def _path(loc: Loc) -> str:
-    text = ""
-    for part in loc:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _locate(node: Any, loc: Loc) -> tuple[int, int]:
-    """Line and column (1-based) of the deepest YAML node on the way to ``loc``; (0, 0) if unknown."""
-    for part in loc:
-        child = None
-        if isinstance(node, yaml.MappingNode):
-            child = next((v for k, v in node.value if k.value == part), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            child = node.value[part]
-        if child is None:
-            break
-        node = child
-    if node is None:
-        return 0, 0
-    return node.start_mark.line + 1, node.start_mark.column + 1

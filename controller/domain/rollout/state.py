@@ -99,7 +99,7 @@ class StoreRecord:
     deployment: UUID | None = None
     """The deployment (its ``rollout_id``) that brought the release; None: not touched yet."""
     back_to: str | None = None
-    """The store's last known good release, recorded before the deployment is made. None: none ever was ready."""
+    """Its last known good release, recorded before the deployment is made. None: none ever was ready."""
     exposed_at: datetime | None = None
     ready_at: datetime | None = None
     failed_at: datetime | None = None
