@@ -80,6 +80,9 @@ class FleetRepository(Protocol):
 
     def forget_cameras(self, keys: Iterable[CameraKey]) -> None: ...
 
+    def devices_of(self, stores: Iterable[str]) -> list[Device]:
+        """By store and name, without what takes long to read: telemetry and delivery."""
+
     def of_stores(self, stores: Iterable[str]) -> tuple[list[Device], list[Camera]]:
         """Everything in these stores, by name."""
 
@@ -242,6 +245,9 @@ class RolloutRepository(Protocol):
         """Those that have been started and for which something may still have to be done, by name."""
 
     def statuses(self, names: Iterable[str]) -> dict[str, Status]: ...
+
+    def withdrawn(self) -> frozenset[str]:
+        """Releases whose newest rollout was aborted or turned back: nothing is put back to them."""
 
     def page(self, status: Status | None, request: PageRequest) -> Page[RolloutSummary]:
         """Newest first."""

@@ -61,6 +61,14 @@ class Fleet:
         found[1].sort(key=lambda camera: (camera.store, camera.device, camera.camera))
         return found
 
+    def devices_of(self, stores: Iterable[str]) -> list[Device]:
+        columns = [column for column in devices.c if column.name not in ("telemetry", "delivery")]
+        found: list[Device] = []
+        for chunk in chunks(sorted(set(stores))):
+            query = select(*columns).where(devices.c.store.in_(chunk)).order_by(*columns[:2])
+            found.extend(_device(row) for row in self._connection.execute(query))
+        return found
+
     def page_devices(self, request: PageRequest) -> Page[Device]:
         order: Order = [(devices.c.store, str), (devices.c.device, str)]
         return page(self._connection, select(devices), request, order, _device)

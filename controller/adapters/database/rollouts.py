@@ -72,6 +72,20 @@ class Rollouts:
             found.update((row.name, Status(row.status)) for row in self._connection.execute(query))
         return found
 
+    def withdrawn(self) -> frozenset[str]:
+        columns = rollouts.c
+        newest = func.row_number().over(
+            partition_by=columns.release, order_by=(columns.started_at.desc(), columns.name.desc())
+        )
+        ranked = (
+            select(columns.release, columns.status, newest.label("rank"))
+            .where(columns.started_at.is_not(None))
+            .subquery()
+        )
+        turned = (Status.ABORTED, Status.ROLLED_BACK, Status.ROLLING_BACK)
+        query = select(ranked.c.release).where(ranked.c.rank == 1, ranked.c.status.in_(turned))
+        return frozenset(self._connection.scalars(query))
+
     def page(self, status: Status | None, request: PageRequest) -> Page[RolloutSummary]:
         query: Select[Any] = select(rollouts)
         if status is not None:
