@@ -110,6 +110,8 @@ def workload_of(
     site = StoreSite(store.name, config.yaml, trusted_pem)
     peers = store.cluster.get("kind") != "local"
     settings = replace(fleet, namespace=namespace, peers=peers, camera_leases=_camera_leases(store))
+    nodes = store.cluster.get("node_selector") or {}
+    settings = replace(settings, node_selector={**settings.node_selector, **nodes})
     return build_workload(release, site, str(deployment.rollout_id), settings)
 
 

@@ -35,6 +35,9 @@ def register_store(
         raise InvalidError(f"store name {name[:80]!r}: use a-z, 0-9 and '-', at most 63 characters")
     if cluster.get("kind") not in CLUSTER_KINDS:
         raise InvalidError(f"cluster kind {cluster.get('kind')!r}: use one of {', '.join(CLUSTER_KINDS)}")
+    selector = cluster.get("node_selector", {})
+    if not isinstance(selector, Mapping) or not all(isinstance(value, str) for value in selector.values()):
+        raise InvalidError("node_selector: write labels and their values, such as {zone: berlin-01}")
     config = checked_config(name, config_yaml) if config_yaml is not None else None
     timezone = config.timezone if config else "UTC"
     store = Store(name, timezone, dict(labels), dict(cluster), None, now)
