@@ -2,7 +2,8 @@
 
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from agent.domain.detection import Detection
 from contract.messages import CONFIDENCE_BINS
@@ -10,6 +11,16 @@ from contract.messages import CONFIDENCE_BINS
 TIMES_KEPT = 100
 """Inference times that percentiles are taken from."""
 FPS_WINDOW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    frames: int
+    histogram: tuple[int, ...]
+    """Detections by confidence, in ten bins of equal width over [0, 1]."""
+    classes: Mapping[str, int]
+    """Detections by class."""
+    classes_left_out: int
 
 
 class CameraMeter:
@@ -26,6 +37,7 @@ class CameraMeter:
         self._looked_at: deque[float] = deque(maxlen=int(FPS_WINDOW_S * 60))
         self._histogram = [0] * CONFIDENCE_BINS
         self._classes: Counter[str] = Counter()
+        self._frames = 0
         self.last_inference_at: float | None = None
         self.last_frame_at: float | None = None
         """Capture time of the last frame that was understood."""
@@ -43,6 +55,7 @@ class CameraMeter:
             self.last_inference_at = now
             self.last_frame_at = captured_at
             self.last_error = ""
+            self._frames += 1
             self._times_ms.append(took_ms)
             self._looked_at.append(now)
             for detection in detections:
@@ -65,12 +78,12 @@ class CameraMeter:
             times = sorted(self._times_ms)
         return times[min(len(times) - 1, int(share * len(times)))] if times else None
 
-    def histogram(self) -> tuple[int, ...]:
-        """Detections by confidence, in ten bins of equal width over [0, 1]."""
+    def counts(self, most_classes: int) -> "Counts":
+        """All counters at one moment, with at most ``most_classes`` classes: the frequent ones."""
         with self._lock:
-            return tuple(self._histogram)
-
-    def classes(self, most: int) -> dict[str, int]:
-        """Detections by class, of at most ``most`` classes: the frequent ones."""
-        with self._lock:
-            return dict(self._classes.most_common(most))
+            return Counts(
+                self._frames,
+                tuple(self._histogram),
+                dict(self._classes.most_common(most_classes)),
+                max(0, len(self._classes) - most_classes),
+            )

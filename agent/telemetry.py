@@ -111,6 +111,9 @@ class DeviceReporter:
         source = self.sources.by_camera.get(report.camera)
         health = source.health() if source else _NO_SOURCE
         meter = report.meter
+        counts = meter.counts(max(1, CLASSES_TOLD // len(self.pipeline.reports)))
+        view = self.pipeline.view.cameras.get(report.camera)
+        zones = tuple(view.zones.values()) if view else ()
         age = None if health.last_frame_at is None else max(0.0, now - health.last_frame_at)
         return CameraTelemetry(
             camera=report.camera,
@@ -120,8 +123,12 @@ class DeviceReporter:
             frame_age_s=age,
             inference_ms_p50=meter.percentile_ms(0.5),
             inference_ms_p95=meter.percentile_ms(0.95),
-            confidence_histogram=meter.histogram(),
-            detections_per_class=meter.classes(max(1, CLASSES_TOLD // len(self.pipeline.reports))),
+            confidence_histogram=counts.histogram,
+            detections_per_class=dict(counts.classes),
+            frames_inferred=counts.frames,
+            classes_left_out=counts.classes_left_out,
+            zones=len(zones),
+            zones_unknown=sum(not zone.known for zone in zones),
             last_inference_at=None if meter.last_inference_at is None else utc(meter.last_inference_at),
             handover_gap_s=meter.handover_gap_s,
         )

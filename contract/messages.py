@@ -56,7 +56,18 @@ class CameraTelemetry(Message):
     inference_ms_p50: NonNegative | None = None
     inference_ms_p95: NonNegative | None = None
     confidence_histogram: Annotated[tuple[Total, ...], Field(max_length=CONFIDENCE_BINS)] = ()
+    """Detections by confidence, since the counting began: with the process, or with the node's taking the
+    camera over."""
     detections_per_class: Annotated[dict[Sku, Total], Field(default_factory=dict)]
+    """Detections of each class since the counting began."""
+    frames_inferred: Total | None = None
+    """Frames that the detections were made in, since the counting began; absent: the agent does not say."""
+    classes_left_out: Total = 0
+    """Rarer classes for which ``detections_per_class`` had no room; nothing is known of those."""
+    zones: Total | None = None
+    """Zones of the camera; absent: the agent does not say."""
+    zones_unknown: Total | None = None
+    """Those of ``zones`` whose stock is unknown at the moment."""
     last_inference_at: UtcTime | None = None
     handover_gap_s: NonNegative | None = None
     """Seconds between the last inference of the previous agent process and the first of this one."""

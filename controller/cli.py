@@ -22,12 +22,13 @@ from contract.signing import load_public_keys
 from contract.topics import DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION
 from controller import cli_queries
 from controller.adapters.database import Database, migrate, open_database
+from controller.adapters.database.leadership import open_leadership
 from controller.adapters.local.cluster import LocalCluster
 from controller.adapters.mqtt import MqttFleetBus
 from controller.adapters.mqtt_cluster import Deployers, MqttCluster
 from controller.adapters.mqtt_link import LinkAddress, MqttLink
 from controller.adapters.token_file import ensure_token
-from controller.api import artifacts, fleet, health, inventory, journal, releases, stagings
+from controller.api import artifacts, fleet, health, inventory, journal, releases, rollouts, stagings
 from controller.api.app import create_app
 from controller.api.guard import Guard
 from controller.cluster import Cluster
@@ -36,11 +37,13 @@ from controller.domain.fleet import Store
 from controller.domain.workload import WorkloadSettings
 from controller.errors import PermanentError, TransientError
 from controller.ingest import Ingest, IngestStatus
+from controller.leadership import Leader
 from controller.models.keys import SigningKey
 from controller.models.registry import ModelRegistry
 from controller.models.store import ModelStore
 from controller.ports import BusStatus
 from controller.reconciler import Reconciler, Tempo
+from controller.rollout_executor import RolloutExecutor, undecided
 from controller.settings import ControllerSettings
 from controller.staging import StagingSender
 
@@ -172,6 +175,7 @@ def serve(settings: ControllerSettings) -> int:
         receive,
     )
     deployers.connect(link)
+    leadership = open_leadership(settings.database)
     reconciler = Reconciler(
         database,
         _clusters(settings, deployers),
@@ -180,8 +184,16 @@ def serve(settings: ControllerSettings) -> int:
         utc_now,
         random.random,
         Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
+        leadership.held,
     )
-    workers: dict[str, Worker] = {"ingest": ingest, "reconciler": reconciler, "staging": staging}
+    executor = RolloutExecutor(database, undecided, utc_now, uuid.uuid4, leads=leadership.held)
+    workers: dict[str, Worker] = {
+        "leader": Leader(leadership),
+        "ingest": ingest,
+        "reconciler": reconciler,
+        "rollouts": executor,
+        "staging": staging,
+    }
     server = uvicorn.Server(
         uvicorn.Config(
             _application(settings, database, guard, key, ingest.status),
@@ -230,6 +242,7 @@ def _application(
         journal.build_router(database, guard, utc_now),
         releases.build_router(database, guard, utc_now, uuid.uuid4),
         stagings.build_router(database, guard, utc_now),
+        rollouts.build_router(database, guard, utc_now, uuid.uuid4),
         artifacts.build_router(registry, guard),
     ]
     return create_app(

@@ -4,7 +4,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -146,20 +146,16 @@ def stock(store: StoreOption = None, limit: Limit = 200, as_json: AsJson = False
     with asking() as client:
         clock = clock_for(tz)
         items = list(client.pages("/v1/stock", store=store, limit=limit))
-    if as_json:
-        print_json({"items": items})
-        return
-    if not items:
-        console.print("No stock known yet: no camera has reported a zone.")
-        return
-    table = Table("store", "zone", "SKU", "level", "facings", "since", "camera", box=None)
-    for zone in items:
+
+    def row(zone: dict[str, Any]) -> Sequence[str | Text]:
         seen = "?" if zone["facings"] is None else str(zone["facings"])
-        add_plain_row(
-            table, zone["store"], zone["zone"], zone["sku"], level_text(zone["level"], zone["reason"]),
+        return (
+            zone["store"], zone["zone"], zone["sku"], level_text(zone["level"], zone["reason"]),
             f"{seen} of {zone['capacity']}", clock.show(zone["level_since"]), zone["camera"],
         )  # fmt: skip
-    console.print(table)
+
+    columns = ("store", "zone", "SKU", "level", "facings", "since", "camera")
+    listing(items, as_json, "No stock known yet: no camera has reported a zone.", columns, row)
 
 
 def events(
@@ -170,6 +166,10 @@ def events(
     release: Annotated[str | None, typer.Option(help="Only of this release.")] = None,
     since: Annotated[datetime | None, typer.Option(help="Only at or after this time, in --tz.")] = None,
     until: Annotated[datetime | None, typer.Option(help="Only before this time, in --tz.")] = None,
+    quarantined: Annotated[
+        bool | None,
+        typer.Option("--quarantined/--not-quarantined", help="Only, or without, those in quarantine."),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones.")] = False,
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -185,7 +185,7 @@ def events(
         clock = clock_for(tz)
         wanted = {
             "store": store, "camera": camera, "zone": zone, "type": kind, "release": release,
-            "since": clock.parse(since), "until": clock.parse(until),
+            "since": clock.parse(since), "until": clock.parse(until), "quarantined": quarantined,
         }  # fmt: skip
         newest = list(client.pages("/v1/events", limit=limit, newest_first=True, **wanted))
         if not newest and not follow and not as_json:
@@ -222,19 +222,12 @@ def audit(limit: Limit = 50, as_json: AsJson = False, tz: Zone = "local") -> Non
     with asking() as client:
         clock = clock_for(tz)
         items = list(client.pages("/v1/audit", limit=limit))
-    if as_json:
-        print_json({"items": items})
-        return
-    if not items:
-        console.print("Nothing has been done yet.")
-        return
-    table = Table("time", "who", "action", "target", "detail", box=None)
-    for entry in items:
+
+    def row(entry: dict[str, Any]) -> Sequence[str]:
         detail = ", ".join(f"{name}={value}" for name, value in entry["detail"].items())
-        add_plain_row(
-            table, clock.show(entry["at"]), entry["actor"], entry["action"], entry["target"], detail
-        )
-    console.print(table)
+        return clock.show(entry["at"]), entry["actor"], entry["action"], entry["target"], detail
+
+    listing(items, as_json, "Nothing has been done yet.", ("time", "who", "action", "target", "detail"), row)
 
 
 def dead_letters(
@@ -260,17 +253,12 @@ def dead_letters(
                 console.print(f"{done['taken_in']} events taken in, {done['refused']} still refused.")
             return
         items = list(client.pages("/v1/dead-letters", store=store, limit=limit))
-    if as_json:
-        print_json({"items": items})
-        return
-    if not items:
-        console.print("No message was refused.")
-        return
-    table = Table("time", "topic", "bytes", "times", "reason", box=None)
-    for letter in items:
-        row = (clock.show(letter["received_at"]), letter["topic"], str(letter["size"]), str(letter["times"]))
-        add_plain_row(table, *row, letter["reason"])
-    console.print(table)
+
+    def row(letter: dict[str, Any]) -> Sequence[str]:
+        figures = str(letter["size"]), str(letter["times"])
+        return clock.show(letter["received_at"]), letter["topic"], *figures, letter["reason"]
+
+    listing(items, as_json, "No message was refused.", ("time", "topic", "bytes", "times", "reason"), row)
 
 
 @stores_app.command("list")
@@ -279,20 +267,18 @@ def stores_list(limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local")
     with asking() as client:
         clock = clock_for(tz)
         items = list(client.pages("/v1/stores", limit=limit))
-    if as_json:
-        print_json({"items": items})
-        return
-    if not items:
-        console.print("No stores yet. Register one: storefleet stores add NAME --config FILE")
-        return
-    table = Table("store", "cluster", "time zone", "configuration", "labels", "registered", box=None)
-    for store in items:
+
+    def row(store: dict[str, Any]) -> Sequence[str]:
         labels = ", ".join(f"{name}={value}" for name, value in store["labels"].items())
-        add_plain_row(
-            table, store["name"], store["cluster"].get("kind", "-"), store["timezone"],
+        return (
+            store["name"], store["cluster"].get("kind", "-"), store["timezone"],
             short(store["config_digest"]), labels, clock.show(store["created_at"]),
         )  # fmt: skip
-    console.print(table)
+
+    empty = "No stores yet. Register one: storefleet stores add NAME --config FILE"
+    listing(
+        items, as_json, empty, ("store", "cluster", "time zone", "configuration", "labels", "registered"), row
+    )
 
 
 @stores_app.command("add")
@@ -324,7 +310,7 @@ def stores_add(
             "cluster": {key: value for key, value in where.items() if value is not None} | shared,
         }
         if config is not None:
-            body["config"] = _read(config)
+            body["config"] = read_text(config)
         store = client.post("/v1/stores", body)
     print_json(store) if as_json else console.print(f"Registered store {name}.")
 
@@ -339,10 +325,30 @@ def stores_config(
         if file is None:
             sys.stdout.write(client.get(f"/v1/stores/{name}/config")["yaml"].rstrip("\n") + "\n")
             return
-        version = client.put(f"/v1/stores/{name}/config", {"yaml": _read(file)})
+        version = client.put(f"/v1/stores/{name}/config", {"yaml": read_text(file)})
     console.print(
         f"Store {name} has configuration {short(version['digest'])}; deploy to bring it to the store."
     )
+
+
+def listing(
+    items: Sequence[dict[str, Any]],
+    as_json: bool,
+    empty: str,
+    columns: Sequence[str],
+    row: Callable[[dict[str, Any]], Sequence[str | Text]],
+) -> None:
+    """A listing as JSON or as a table; ``empty`` says what to do where there is nothing."""
+    if as_json:
+        print_json({"items": list(items)})
+        return
+    if not items:
+        console.print(empty)
+        return
+    table = Table(*columns, box=None)
+    for item in items:
+        add_plain_row(table, *row(item))
+    console.print(table)
 
 
 def print_json(value: Any) -> None:
@@ -357,7 +363,7 @@ def _labels(given: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

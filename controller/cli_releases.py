@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from controller.cli_queries import AsJson, Limit, StoreOption, Zone, asking, console, print_json
+from controller.cli_queries import AsJson, Limit, StoreOption, Zone, asking, console, listing, print_json
 from controller.cli_tables import Clock, add_plain_row, age, clock_for, short
 from controller.client import Client
 from controller.domain.deployment import State
@@ -78,18 +78,14 @@ def release_list(limit: Limit = 200, as_json: AsJson = False, tz: Zone = "local"
     with asking() as client:
         clock = clock_for(tz)
         items = list(client.pages("/v1/releases", limit=limit))
-    if as_json:
-        print_json({"items": items})
-        return
-    if not items:
-        console.print("No releases yet. Make one: storefleet release create NAME --model REF --image IMAGE")
-        return
-    table = Table("release", "model", "image", "made", "by", "notes", box=None)
-    for release in items:
+
+    def row(release: dict[str, Any]) -> Sequence[str]:
         made, by = clock.show(release["created_at"]), release["created_by"]
-        row = (release["name"], short(release["model_digest"]), release["agent_image"], made, by)
-        add_plain_row(table, *row, release["notes"])
-    console.print(table)
+        model = short(release["model_digest"])
+        return release["name"], model, release["agent_image"], made, by, release["notes"]
+
+    empty = "No releases yet. Make one: storefleet release create NAME --model REF --image IMAGE"
+    listing(items, as_json, empty, ("release", "model", "image", "made", "by", "notes"), row)
 
 
 @release_app.command("show")

@@ -88,4 +88,6 @@ def event_row(event: dict[str, Any], clock: Clock) -> Text:
         text.append("  (late)", "dim")
     if event["retracted_by"]:
         text.append("  (retracted)", "dim")
+    if event.get("quarantined_at"):
+        text.append("  (quarantined)", "red")
     return text

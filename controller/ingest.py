@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from contract.messages import EventAck
 from controller.domain.page import MAX_LIMIT, PageRequest
+from controller.domain.quality import KEPT, MEMORY_KEPT
 from controller.domain.sequence import Stream, StreamKey
 from controller.errors import ControllerError, TransientError
 from controller.ingest_batch import BatchResult, ingest_batch
@@ -147,6 +148,7 @@ class Ingest:
                 self._trimmed_at = now
                 with self._transactions.writing() as repositories:
                     repositories.dead_letters.trim(DEAD_LETTERS_KEPT)
+                    repositories.quality.trim(now - KEPT, now - MEMORY_KEPT)
             self._recover()
         except ControllerError as error:
             self._fail(error)

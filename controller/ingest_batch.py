@@ -13,7 +13,7 @@ from uuid import UUID
 
 from contract.events import EventBase
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
-from controller.domain import fleet, stock
+from controller.domain import fleet, quality, stock
 from controller.domain.fleet import Camera, Device, Handover
 from controller.domain.journal import AuditEntry, DeadLetter, Replayed
 from controller.domain.page import PageRequest
@@ -170,6 +170,7 @@ class _Batch:
         added = self._db.events.add(events, self._now)
         fresh = [event for event in events if event.id in added.new]
         self._save_stock(fresh)
+        self._save_quality(accepted, fresh)
         self._db.streams.save(
             {
                 key: (streams_before.get(key, Stream()), stream)
@@ -286,6 +287,28 @@ class _Batch:
         history = [change for change in map(stock.history_of, events) if change is not None]
         self._db.stock.save(_changed(before, after), history)
         self._db.events.retract(dict(filter(None, map(stock.retraction_of, events))), self._now)
+
+    def _save_quality(self, accepted: Iterable[Decoded], fresh: Iterable[EventBase]) -> None:
+        said = [(item.store, item.device, item.body) for item in accepted if isinstance(item.body, Telemetry)]
+        before = self._db.quality.marks({(store, device) for store, device, _ in said})
+        marks = dict(before)
+        parts = quality.of_events(fresh)
+        memory_parts: list[quality.MemoryBucket] = []
+        for store, device, telemetry in said:
+            taken = quality.take_in(marks.get((store, device)), store, device, telemetry, self._now)
+            if taken is not None:
+                marks[store, device] = taken.mark
+                parts += taken.quality
+                memory_parts.append(taken.memory)
+        buckets = self._db.quality.buckets({part.key for part in parts})
+        for part in parts:
+            known = buckets.get(part.key)
+            buckets[part.key] = part if known is None else quality.add(known, part)
+        memory = self._db.quality.memory({part.key for part in memory_parts})
+        for sample in memory_parts:
+            sum_ = memory.get(sample.key)
+            memory[sample.key] = sample if sum_ is None else quality.add_memory(sum_, sample)
+        self._db.quality.save(_changed(before, marks), buckets.values(), memory.values())
 
     def _removed(self, new: Collection[ZoneKey]) -> list[ZoneKey]:
         """Those of ``new`` that are not in their store's configuration: an agent that does not have the

@@ -22,6 +22,7 @@ from controller.domain.fleet import Camera, Device, Handover, Store, StoreConfig
 from controller.domain.journal import AuditEntry, DeadLetter, GapRecord
 from controller.domain.model import Model
 from controller.domain.page import Page, PageRequest
+from controller.domain.quality import BucketKey, Mark, MemoryBucket, MemoryKey, QualityBucket
 from controller.domain.records import Deployment, ReleaseRecord
 from controller.domain.rollout.records import Deferral, Judged, Quarantine, RolloutSummary
 from controller.domain.rollout.state import Rollout, Status, StoreRecord
@@ -220,6 +221,43 @@ class StagingRepository(Protocol):
         """Equal to an earlier one only when nothing was put meanwhile."""
 
 
+Span = tuple[datetime, datetime]
+"""From the first moment until before the second."""
+
+
+class QualityRepository(Protocol):
+    """What cameras saw, in quarters of an hour (``controller.domain.quality``): as ingest keeps it."""
+
+    def marks(self, keys: Iterable[DeviceKey]) -> dict[DeviceKey, Mark]: ...
+
+    def buckets(self, keys: Iterable[BucketKey]) -> dict[BucketKey, QualityBucket]: ...
+
+    def memory(self, keys: Iterable[MemoryKey]) -> dict[MemoryKey, MemoryBucket]: ...
+
+    def save(
+        self, marks: Iterable[Mark], buckets: Iterable[QualityBucket], memory: Iterable[MemoryBucket]
+    ) -> None:
+        """Insert or replace."""
+
+    def trim(self, quality_before: datetime, memory_before: datetime) -> None:
+        """Forget buckets that began earlier."""
+
+
+class QualityHistory(Protocol):
+    """The same, as gates read it."""
+
+    def of_stores(self, stores: Iterable[str], spans: Sequence[Span]) -> list[QualityBucket]:
+        """Those that begin within one of ``spans``, by store and time."""
+
+    def memory_of_stores(self, stores: Iterable[str], since: datetime) -> list[MemoryBucket]: ...
+
+    def marks(self, keys: Iterable[DeviceKey]) -> dict[DeviceKey, Mark]: ...
+
+
+class QualityStore(QualityRepository, QualityHistory, Protocol):
+    """One object is both."""
+
+
 class AuditRepository(Protocol):
     def add(self, entry: AuditEntry) -> None: ...
 
@@ -338,6 +376,8 @@ class Repositories(Protocol):
     def deferrals(self) -> DeferralRepository: ...
     @property
     def quarantines(self) -> QuarantineRepository: ...
+    @property
+    def quality(self) -> QualityStore: ...
     @property
     def audit(self) -> AuditRepository: ...
 

@@ -1,9 +1,9 @@
 """Carries rollouts on: looks at each one that is under way, plans, and writes the plan's steps down.
 
-Level-triggered like the reconciler, which does the work in the stores: nothing is remembered that a restart would
-miss. A rollout that waits costs nothing: it is looked at when its plan says that time may change it, when the
-database says that something changed, and otherwise rarely. Gates are judged beside that in a small pool, so that
-one that waits for a slow webhook keeps no other rollout waiting.
+Level-triggered like the reconciler, which does the work in the stores: nothing is remembered that a restart
+would miss. A rollout that waits costs nothing: it is looked at when its plan says that time may change it,
+when the database says that something changed, and otherwise rarely. Gates are judged beside that in a small
+pool, so that one that waits for a slow webhook keeps no other rollout waiting.
 """
 
 import logging
@@ -32,8 +32,8 @@ Verdicts = Mapping[int, Sequence[GateVerdict]]
 """By wave."""
 Judge = Callable[[Picture, datetime], Verdicts]
 """Says what the gates of a rollout's open waves, and of the one that is next, find. Called in a thread of the
-executor's pool, outside of any transaction; may take as long as its gates' timeouts. Raises ``ControllerError``
-when it cannot say anything."""
+executor's pool, outside of any transaction; may take as long as its gates' timeouts. Raises
+``ControllerError`` when it cannot say anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +167,10 @@ class RolloutExecutor:
             except ControllerError as error:
                 log.warning("rollout %s: not carried on, trying again: %s", name, error)
                 track.due = min(track.due, now + timedelta(seconds=self._tempo.busy_s))
-        if judging is not None and track.job is None:
-            if track.judged is None or now - track.judged >= timedelta(seconds=pause):
-                track.judged = now
-                track.job = pool.submit(self._judge, picture, now)
+        rested = track.judged is None or now - track.judged >= timedelta(seconds=pause)
+        if judging is not None and track.job is None and rested:
+            track.judged = now
+            track.job = pool.submit(self._judge, picture, now)
 
     def _next_look(self, plan: Plan, pause: float, now: datetime) -> datetime:
         moving = (Phase.UPDATING, Phase.RESTORING, Phase.OFFLINE)
@@ -229,3 +229,8 @@ def _is_settled(picture: Picture, plan: Plan) -> bool:
         if view.phase is Phase.OFFLINE and record is not None and record.deployment is not None:
             return False
     return True
+
+
+def undecided(picture: Picture, now: datetime) -> Verdicts:
+    """Where nothing is known of what gates ask for: no verdict, so every gate stays open."""
+    return {}

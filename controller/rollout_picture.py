@@ -140,9 +140,7 @@ def store_now(
     )
 
 
-def _reachable(
-    deployment: Deployment | None, devices: Sequence[Device], now: datetime
-) -> tuple[bool, str]:
+def _reachable(deployment: Deployment | None, devices: Sequence[Device], now: datetime) -> tuple[bool, str]:
     """A store that nobody ever heard of may be asked: its cluster then answers or does not."""
     if any(liveness(device, now).online for device in devices):
         return True, ""

@@ -92,7 +92,7 @@ def _after(
         if refused is not None and isinstance(step, Deploy):
             after = record_after(before, Observe(step.store, failed_at=now, failure=refused), now)
         elif refused is not None and isinstance(step, Restore):
-            continue  # Planned again, until somebody makes it possible; the store's message says what is wrong.
+            continue  # Planned again until it is possible.
         else:
             deployment = made.deployments.get(step.store)
             after = record_after(before, step, now, deployment.rollout_id if deployment else None)

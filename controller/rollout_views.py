@@ -1,4 +1,5 @@
-"""What can be asked about a rollout: how it stands and why, what it would do, what it changes, what it did."""
+"""What can be asked about a rollout: how it stands and why, what it would do, what it changes, what it
+did."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -348,7 +349,13 @@ def _preview(
         if words:
             blocked[name] = words
     return Preview(
-        spec, waves, wan, seconds, waves[-1].ends_at if waves else None, dict(sorted(blocked.items())), running
+        spec,
+        waves,
+        wan,
+        seconds,
+        waves[-1].ends_at if waves else None,
+        dict(sorted(blocked.items())),
+        running,
     )
 
 

@@ -1,8 +1,9 @@
-"""What operators do with rollouts. Each verb is one transaction with its audit entry; the executor does the rest.
+"""What operators do with rollouts. Each verb is one transaction with its audit entry; the executor does the
+rest.
 
 A file may be given again as long as the rollout is a draft: it replaces the draft. Once started a rollout
-stays as it was written, because its waves, records and verdicts refer to that; change your mind with a new one,
-which takes the stores over.
+stays as it was written, because its waves, records and verdicts refer to that; change your mind with a new
+one, which takes the stores over.
 """
 
 from collections.abc import Callable, Mapping
@@ -142,7 +143,9 @@ class RolloutService:
         if until <= now:
             raise InvalidError(f"{until.isoformat()} is in the past; defer until a later time")
         if until > now + MAX_DEFERRAL:
-            raise InvalidError(f"a store may be deferred for {MAX_DEFERRAL.days} days at most; defer it again then")
+            raise InvalidError(
+                f"a store may be deferred for {MAX_DEFERRAL.days} days at most; defer it again then"
+            )
         deferral = Deferral(store, until, actor, now, comment)
         with self._transactions.writing() as repositories:
             known_store(repositories, store)
@@ -158,9 +161,7 @@ class RolloutService:
                 raise NotFoundError(f"store {store} is not deferred")
             repositories.audit.add(AuditEntry(self._clock(), actor, "store.undefer", store))
 
-    def _turn(
-        self, name: str, verb: Verb, status: Status, done: str, actor: str, comment: str
-    ) -> Rollout:
+    def _turn(self, name: str, verb: Verb, status: Status, done: str, actor: str, comment: str) -> Rollout:
         now = self._clock()
         reason = f"{done} by {actor}" + (f": {comment}" if comment else "")
         with self._transactions.writing() as repositories:
@@ -230,7 +231,9 @@ def get_rollout(repositories: Repositories, name: str) -> Rollout:
     """Raises ``NotFoundError``."""
     found = repositories.rollouts.get(name)
     if found is None:
-        raise NotFoundError(f"rollout {name[:80]!r} does not exist; storefleet rollout list shows those that do")
+        raise NotFoundError(
+            f"rollout {name[:80]!r} does not exist; storefleet rollout list shows those that do"
+        )
     return found
 
 

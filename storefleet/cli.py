@@ -30,6 +30,7 @@ PROVIDERS = (
     ),
     Provider("controller.cli_releases", "controller", ("release", "deploy", "deployments")),
     Provider("controller.cli_staging", "controller", ("stage", "stagings")),
+    Provider("controller.cli_rollouts", "controller", ("rollout", "quarantine", "unquarantine")),
     Provider("controller.cli_deployer", "controller", ("deployer",)),
     Provider("controller.models.cli", "controller", ("models",)),
     Provider("camera_sims.cli", "sim", ("sim",)),

@@ -37,6 +37,15 @@ class Guard:
         name = _ACTOR.sub("", x_storefleet_actor).strip()
         return f"admin:{name}" if name else "admin"
 
+    def approver(
+        self,
+        authorization: Annotated[str, Header()] = "",
+        x_storefleet_actor: Annotated[str, Header(max_length=100)] = "",
+    ) -> str:
+        """Who may approve or reject a wave: whoever may do everything. Asked for apart, because one day it
+        need not be the same people."""
+        return self.admin(authorization, x_storefleet_actor)
+
     def artifact_reader(self, authorization: Annotated[str, Header()] = "") -> str:
         """The artifact token or the admin token."""
         token = _bearer(authorization)

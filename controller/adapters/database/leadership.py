@@ -1,9 +1,9 @@
 """Who acts on stores, when several controllers share one database.
 
 PostgreSQL: an advisory lock that one session holds. The server frees it when that session ends, so a killed
-controller is followed at once. What a network that was cut leaves behind is bounded from both sides: the leader
-counts from before it asked and stops ``HOLD_S`` later unless it was answered again; whoever gets the lock waits
-``GRACE_S``, which is longer, before it acts; and the server ends a session that was silent for
+controller is followed at once. What a network that was cut leaves behind is bounded from both sides: the
+leader counts from before it asked and stops ``HOLD_S`` later unless it was answered again; whoever gets the
+lock waits ``GRACE_S``, which is longer, before it acts; and the server ends a session that was silent for
 ``IDLE_S``. Nobody reads a wall clock. A connection pooler must not share the session (pgbouncer: session
 pooling).
 

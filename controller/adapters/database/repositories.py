@@ -9,6 +9,7 @@ from controller.adapters.database.event_log import Events
 from controller.adapters.database.fleet import Fleet, Handovers
 from controller.adapters.database.journal import Audit, DeadLetters
 from controller.adapters.database.models import Models
+from controller.adapters.database.quality import Quality
 from controller.adapters.database.quarantines import Quarantines
 from controller.adapters.database.rollouts import Deferrals, Rollouts, RolloutStores, Verdicts
 from controller.adapters.database.stagings import Stagings
@@ -90,6 +91,10 @@ class TransactionRepositories:
     @cached_property
     def quarantines(self) -> Quarantines:
         return Quarantines(self._connection)
+
+    @cached_property
+    def quality(self) -> Quality:
+        return Quality(self._connection)
 
     @cached_property
     def audit(self) -> Audit:

@@ -395,3 +395,46 @@ audit_log = Table(
     Column("detail", JSON, nullable=False),
     Index("ix_audit_log_target", "target"),
 )
+
+quality_marks = Table(
+    "quality_marks",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("device", NAME, primary_key=True),
+    Column("session_id", Uuid, nullable=False),
+    Column("deployment", Uuid, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("restarts", Integer, nullable=False),
+    Column("cameras", JSON, nullable=False),
+)
+
+quality_buckets = Table(
+    "quality_buckets",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("camera", NAME, primary_key=True),
+    Column("deployment", Uuid, primary_key=True),
+    Column("model_digest", DIGEST, primary_key=True),
+    Column("start", UtcDateTime, primary_key=True, index=True),
+    Column("frames", BigInteger, nullable=False),
+    Column("detections", JSON, nullable=False),
+    Column("histogram", JSON, nullable=False),
+    Column("events", JSON, nullable=False),
+    Column("observed_s", Float, nullable=False),
+    Column("unknown_s", Float, nullable=False),
+    Column("inference_ms", Float, nullable=False),
+    Column("inference_samples", Integer, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Index("ix_quality_buckets_place", "store", "start"),
+)
+
+memory_buckets = Table(
+    "memory_buckets",
+    metadata,
+    Column("store", NAME, ForeignKey("stores.name"), primary_key=True),
+    Column("device", NAME, primary_key=True),
+    Column("deployment", Uuid, primary_key=True),
+    Column("start", UtcDateTime, primary_key=True, index=True),
+    Column("mb", Float, nullable=False),
+    Column("samples", Integer, nullable=False),
+)

@@ -63,6 +63,8 @@ def _untouched(rollout: Rollout, record: StoreRecord, now: StoreNow) -> Sight:
     release = rollout.spec.release
     if record.skipped:
         return Sight(record, now, Phase.SKIPPED, record.skipped)
+    if record.failed_at is not None:  # it cannot run the release, so it did not get it
+        return Sight(record, now, Phase.FAILED, record.failure, away=not now.reachable)
     if record.ready_at is not None:
         if now.release == release:
             return Sight(record, now, Phase.READY, f"ran {release} already", away=not now.reachable)

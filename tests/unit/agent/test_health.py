@@ -95,8 +95,11 @@ def test_meter_counts_and_measures() -> None:
         ]
         meter.note(seen, took_ms=float(i), captured_at=NOW + i, now=NOW + i * 0.2)
     assert meter.handover_gap_s == pytest.approx(0.4)
-    assert meter.histogram() == (1, 1, 1, 1, 1, 1, 1, 1, 1, 11)
-    assert meter.classes(10) == {"cola-can": 10, "person": 10}
+    counts = meter.counts(10)
+    assert counts.histogram == (1, 1, 1, 1, 1, 1, 1, 1, 1, 11)
+    assert counts.classes == {"cola-can": 10, "person": 10}
+    assert (counts.frames, counts.classes_left_out) == (10, 0)
+    assert meter.counts(1).classes_left_out == 1
     assert (meter.percentile_ms(0.5), meter.percentile_ms(0.95)) == (5.0, 9.0)
     assert meter.fps(NOW + 2) == 2.0
     assert meter.fps(NOW + 60) == 0.0

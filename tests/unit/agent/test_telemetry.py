@@ -82,3 +82,5 @@ def test_heartbeat_of_many_cameras_and_products_is_small_enough_to_be_accepted(
     for camera in telemetry.cameras:
         assert len(camera.detections_per_class) > 10
         assert SKUS[200] in camera.detections_per_class
+        assert camera.classes_left_out == len(SKUS) - len(camera.detections_per_class)
+        assert (camera.frames_inferred, camera.zones, camera.zones_unknown) == (1, 0, 0)

@@ -59,7 +59,11 @@ def test_starting_freezes_the_waves_and_their_stores() -> None:
 
 
 def test_the_next_wave_that_waits_for_a_word_is_the_one_approved() -> None:
-    spec = [{"name": "w1", "size": 1}, {"name": "w2", "size": 1, "approval": True}, {"name": "w3", "approval": True}]
+    spec = [
+        {"name": "w1", "size": 1},
+        {"name": "w2", "size": 1, "approval": True},
+        {"name": "w3", "approval": True},
+    ]
     begun = started(rollout(waves=spec), [["a"], ["b"], ["c"]], "ada", NOW)
     assert wave_to_approve(begun) == 1
     rejected = decided(begun, 1, Approval(False, "bob", NOW))

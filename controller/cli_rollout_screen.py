@@ -1,0 +1,121 @@
+"""How rollouts look in a terminal."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from controller.cli_tables import Clock, add_plain_row, plain
+
+STATUS_COLOURS = {
+    "draft": "bright_black",
+    "running": "cyan",
+    "paused": "yellow",
+    "rolling_back": "yellow",
+    "aborted": "red",
+    "rolled_back": "red",
+    "superseded": "bright_black",
+    "succeeded": "green",
+}
+PHASE_COLOURS = {
+    "ready": "green",
+    "updating": "cyan",
+    "waiting": "yellow",
+    "offline": "yellow",
+    "failed": "red",
+    "restoring": "magenta",
+    "restored": "magenta",
+    "pending": "bright_black",
+    "skipped": "bright_black",
+    "superseded": "bright_black",
+}
+VERDICT_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
+BAR = 30
+
+
+def show_screen(found: Mapping[str, Any], clock: Clock) -> RenderableType:
+    """One rollout: its status, a bar for each wave, what its gates say, what it waits for."""
+    head = Text(f"{found['name']}: {found['release']}  ", "bold")
+    head.append(found["status"], STATUS_COLOURS.get(found["status"], ""))
+    if found["eta"]:
+        head.append(f"  done about {clock.show(found['eta'])} ({_left(found['eta'])})")
+    parts: list[RenderableType] = [head, Text(plain(found["waiting_for"]))]
+    if found["waves"]:
+        table = Table("wave", "", "stores", "", box=None)
+        for wave in found["waves"]:
+            done = _done(wave["phases"])
+            bar = ProgressBar(total=max(1, wave["stores"]), completed=done, width=BAR)
+            note = _wave_note(wave, clock)
+            phases = _phases(wave["phases"])
+            table.add_row(plain(wave["name"]), bar, f"{done}/{wave['stores']}", phases.append(note))
+        parts.append(table)
+    for verdict in found["verdicts"]:
+        wave = found["waves"][verdict["wave"]]["name"] if found["waves"] else str(verdict["wave"])
+        line = Text(f"gate {verdict['kind']} of {wave}: ")
+        line.append(verdict["verdict"], VERDICT_COLOURS.get(verdict["verdict"], ""))
+        parts.append(line.append(plain(f". {verdict['reason']}")))
+    if found["possible"]:
+        parts.append(Text(f"possible: {', '.join(found['possible'])}", "dim"))
+    return Group(*parts)
+
+
+def plan_screen(found: Mapping[str, Any], clock: Clock) -> RenderableType:
+    table = Table("wave", "stores", "begins", "ends", "first", box=None)
+    for wave in found["waves"]:
+        names = ", ".join(wave["stores"][:4]) + (" …" if len(wave["stores"]) > 4 else "")
+        begins = clock.show(wave["begins_at"]) if wave["begins_at"] else "when approved"
+        ends = clock.show(wave["ends_at"]) if wave["ends_at"] else "-"
+        add_plain_row(table, wave["name"], str(len(wave["stores"])), begins, ends, names)
+    finish = clock.show(found["finish_at"]) if found["finish_at"] else "not known: a wave waits for approval"
+    lines: list[RenderableType] = [
+        Text(f"{found['name']}: {found['release']} to {found['stores']} stores", "bold"),
+        table,
+        Text(f"over the stores' lines: {found['wan_bytes'] / 1e6:,.1f} MB of model"),
+        Text(f"a store takes about {found['store_seconds']:.0f} s; done about: {finish}"),
+    ]
+    if found["running_already"]:
+        lines.append(Text(f"{found['running_already']} stores run it already"))
+    if found["blocked"]:
+        lines.append(Text(f"{len(found['blocked'])} stores would not get it now:", "yellow"))
+        shown = list(found["blocked"].items())[:20]
+        lines += [Text(plain(f"  {store}: {reason}")) for store, reason in shown]
+        if len(found["blocked"]) > len(shown):
+            lines.append(Text(f"  and {len(found['blocked']) - len(shown)} more: --json has all"))
+    return Group(*lines)
+
+
+def _done(phases: Mapping[str, int]) -> int:
+    return sum(phases.get(phase, 0) for phase in ("ready", "skipped", "superseded", "restored"))
+
+
+def _phases(phases: Mapping[str, int]) -> Text:
+    text = Text()
+    for phase, colour in PHASE_COLOURS.items():
+        if phases.get(phase):
+            text.append(f"{phases[phase]} {phase}  ", colour)
+    return text
+
+
+def _wave_note(wave: Mapping[str, Any], clock: Clock) -> str:
+    if wave["passed_at"]:
+        return f"passed {clock.show(wave['passed_at'])}"
+    if wave["opened_at"]:
+        return f"since {clock.show(wave['opened_at'])}"
+    if wave["needs_approval"]:
+        if wave["approved"] is None:
+            return "needs approval"
+        said = "approved" if wave["approved"] else "rejected"
+        comment = f": {wave['approval_comment']}" if wave["approval_comment"] else ""
+        return plain(f"{said} by {wave['approval_by']}{comment}")
+    return ""
+
+
+def _left(iso: str) -> str:
+    seconds = max(0.0, (datetime.fromisoformat(iso) - datetime.now(UTC)).total_seconds())
+    if seconds < 120:
+        return f"{seconds:.0f} s left"
+    return f"{seconds / 60:.0f} min left" if seconds < 7200 else f"{seconds / 3600:.1f} h left"
