@@ -1,8 +1,8 @@
 """A fake kubelet for all simulated nodes at once, as kwok does it: it runs nothing and reports everything.
 
 One watch sees every pod of the fleet. What is due is kept in a heap and sent by a few threads over
-connections that stay open, so that a thousand idle stores cost one watch and no heartbeat (the control plane is told to
-do without: ``objects.ARGUMENTS``).
+connections that stay open: a thousand idle stores cost one watch and no heartbeat, because the control plane
+is told to do without (``objects.ARGUMENTS``).
 """
 
 import heapq
@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from controller.domain.workload import MODEL_ANNOTATION, NAME, ROLLOUT_ANNOTATION, STORE_LABEL
@@ -189,7 +189,7 @@ class FakeKubelet:
             containers = containers_of(pod)
             character = self._characters[known.store]
             for status in course(character, self.armed(known.store, known.rollout_id)):
-                self.after(status.after_s, lambda status=status: self._report(uid, known, status, containers))
+                self.after(status.after_s, partial(self._report, uid, known, status, containers))
 
     def _begin(self, pod: _Pod, now: float) -> None:
         trace = self._trace(pod)

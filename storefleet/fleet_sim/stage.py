@@ -184,7 +184,8 @@ class FleetStage:
             child.check()
 
     def start_rollout(self, spec: Mapping[str, Any]) -> Json:
-        self.client.post("/v1/rollouts", spec)
+        """Make a rollout and start it. Raises ``ControllerError`` for one that does not fit the fleet."""
+        self.client.post("/v1/rollouts", {"spec": dict(spec)})
         return self.client.post(f"/v1/rollouts/{spec['name']}/start", {})
 
     def _is_healthy(self) -> bool:
