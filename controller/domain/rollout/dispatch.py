@@ -100,4 +100,6 @@ class Dispatch:
         known = [c for c in candidates if c is not None]
         good = [c for c in known if c not in self._board.withdrawn]
         others = [c for c in good if c != self._spec.release]
+        if now.release is None:  # it was put back to nothing before: no worse than what is withdrawn
+            known = []
         return next(iter([*others, *good, *known]), None)

@@ -39,7 +39,9 @@ def judge_wave(board: Board, number: int) -> Hold | str:
     if waiting:
         first = waiting[0]
         return Hold(f"{stores(len(waiting))} waiting; {first.record.store}: {first.reason}")
-    offline = [s.record.store for s in members if s.away and s.phase in (Phase.OFFLINE, Phase.READY)]
+    offline = [
+        s.record.store for s in members if s.phase == Phase.OFFLINE or (s.away and s.phase == Phase.READY)
+    ]
     budget = spec.limits.offline.at_most(len(sights))
     if len(offline) > budget:
         return Hold(f"{stores(len(offline))} out of reach, at most {budget} may be: {named(offline)}")
@@ -74,7 +76,7 @@ def failing_gate(board: Board, number: int) -> GateVerdict | None:
     since = max(filter(None, (min(exposed), board.rollout.status_since)))
     for verdict in board.verdicts.get(number, ()):
         late = verdict.kind in BEFORE_WAVE  # asked before the wave; what came after is not its question
-        if verdict.verdict == Verdict.FAIL and not late and verdict.observed_at >= since:
+        if verdict.verdict == Verdict.FAIL and not late and verdict.observed_at > since:
             return verdict
     return None
 

@@ -134,7 +134,7 @@ def _changing(spec: RolloutSpec, record: StoreRecord, now: StoreNow, at: datetim
             words = "waits for its cluster to take the release"
             return Sight(record, now, Phase.UPDATING, words, found, True, check_at=until)
         words = f"its cluster has not taken the release for {_length(deadline)}: {now.message}"
-        return Sight(record, now, Phase.OFFLINE, words, found, away=True)
+        return Sight(record, now, Phase.OFFLINE, words, found)
     until = (now.applied_at or now.created_at or record.exposed_at or at) + deadline + absent
     if at >= until:
         return _failed(record, now, at, f"not ready within {_length(deadline)}: {now.message or now.state}")
