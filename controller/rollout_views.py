@@ -175,11 +175,10 @@ class RolloutViews:
             picture, plan = _planned(repositories, name, now)
         found = [
             one
-            for store in sorted(plan.stores)
-            if (one := _store(picture, plan, store))
-            and (wave is None or one.wave == wave)
+            for one in (_store(picture, plan, store) for store in sorted(plan.stores))
+            if (wave is None or one.wave == wave)
             and (phase is None or one.view.phase is phase)
-            and (request.cursor is None or store > request.cursor)
+            and (request.cursor is None or one.store > request.cursor)
         ]
         items = tuple(found[: request.limit])
         end = items[-1].store if items else None
@@ -273,7 +272,7 @@ def differences(old: Release | None, new: Release) -> dict[str, tuple[str, str]]
             "digest": manifest.digest,
             "runtime": manifest.format,
             "classes": ", ".join(manifest.names),
-            "image": release.agent_image,
+            "image": release.image,
         }
         return model | {f"setting {key}": value for key, value in release.settings.items()}
 

@@ -16,6 +16,7 @@ from contract.workload import ModelManifest
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.memory_cluster import MemoryCluster
 from controller.cluster import Applied, Cluster
+from controller.crew import Worker
 from controller.domain.deployment import Observed
 from controller.domain.fleet import Store
 from controller.domain.model import Model
@@ -158,7 +159,7 @@ class World:
         def cluster_of(store: Store) -> Cluster:
             return self.shops[store.name]
 
-        workers = [
+        workers: list[Worker] = [
             Reconciler(
                 self.database, cluster_of, WorkloadSettings("mqtt://b:1883", "http://c:8080"), lambda: b"PEM",
                 utc, lambda: 0.5, Tempo(workers=8, tick_s=0.02, resync_s=0.5), leads,
