@@ -1,8 +1,8 @@
 """A fleet without a cluster, in simulated time: ten thousand stores on one machine in minutes.
 
 Real are the database, the planner and what carries its plans out; stores and their clusters are ``world``,
-and ``_Looks`` writes down what a reconciler that looked at them would. A store whose line is cut does what it was
-told before, and is told the rest when it returns.
+and ``_Looks`` writes down what a reconciler that looked at them would. A store whose line is cut does what it
+was told before, and is told the rest when it returns.
 """
 
 import time

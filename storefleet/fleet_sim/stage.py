@@ -90,7 +90,7 @@ class FleetStage:
             testbed = Testbed(testbed_options(self.options.name, self.root), Progress())
             (self._cluster,) = stack.enter_context(testbed)
             began = time.monotonic()
-            self._kubeconfig = fill(self._cluster, self.shops)
+            self._account = fill(self._cluster, self.shops)
             self._say(f"{len(self.shops)} stores lie in the cluster ({time.monotonic() - began:.1f} s)")
             stack.callback(self._stop_children)
             self._broker = self._start_broker()
@@ -125,6 +125,11 @@ class FleetStage:
     def audit_log(self) -> Path:
         """Of the apiserver: one line of JSON for each request of the controller."""
         return audit_log(self.root)
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's of the cluster."""
+        return self._cluster.kubeconfig
 
     @property
     def controller(self) -> Child:
@@ -201,7 +206,7 @@ class FleetStage:
         return broker
 
     def _start_simulators(self, stack: contextlib.ExitStack) -> None:
-        self.links = Links(self._kubeconfig, self.characters, self.root / "kubeconfigs")
+        self.links = Links(self._account, self.characters, self.root / "kubeconfigs")
         stack.callback(self.links.close)
         link = FleetLink(self._broker)
         link.start()
