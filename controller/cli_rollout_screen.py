@@ -35,6 +35,8 @@ PHASE_COLOURS = {
 }
 VERDICT_COLOURS = {"pass": "green", "fail": "red", "inconclusive": "yellow"}
 BAR = 30
+SHOWN = 20
+"""Lines of what is in the way."""
 
 
 def show_screen(found: Mapping[str, Any], clock: Clock) -> RenderableType:
@@ -64,28 +66,28 @@ def show_screen(found: Mapping[str, Any], clock: Clock) -> RenderableType:
 
 
 def plan_screen(found: Mapping[str, Any], clock: Clock) -> RenderableType:
-    table = Table("wave", "stores", "begins", "ends", "first", box=None)
+    table = Table("wave", "stores", "to fetch", "MB", "begins", "ends", "first", box=None)
     for wave in found["waves"]:
         names = ", ".join(wave["stores"][:4]) + (" …" if len(wave["stores"]) > 4 else "")
-        begins = clock.show(wave["begins_at"]) if wave["begins_at"] else "when approved"
-        ends = clock.show(wave["ends_at"]) if wave["ends_at"] else "-"
-        add_plain_row(table, wave["name"], str(len(wave["stores"])), begins, ends, names)
-    finish = clock.show(found["finish_at"]) if found["finish_at"] else "not known: a wave waits for approval"
-    lines: list[RenderableType] = [
+        begins = clock.show(wave["begins_at"]) if wave["begins_at"] else "?"
+        ends = clock.show(wave["ends_at"]) if wave["ends_at"] else "?"
+        figures = str(len(wave["stores"])), str(wave["to_fetch"]), f"{wave['wan_bytes'] / 1e6:,.1f}"
+        add_plain_row(table, wave["name"], *figures, begins, ends, names)
+    finish = clock.show(found["ends_at"]) if found["ends_at"] else "not known"
+    parts: list[RenderableType] = [
         Text(f"{found['name']}: {found['release']} to {found['stores']} stores", "bold"),
         table,
-        Text(f"over the stores' lines: {found['wan_bytes'] / 1e6:,.1f} MB of model"),
-        Text(f"a store takes about {found['store_seconds']:.0f} s; done about: {finish}"),
+        Text(f"{found['wan_bytes'] / 1e6:,.1f} MB over the stores' lines; done about {finish}, if:"),
+        *(Text(plain(f"  {words}"), "dim") for words in found["assumptions"]),
     ]
-    if found["running_already"]:
-        lines.append(Text(f"{found['running_already']} stores run it already"))
-    if found["blocked"]:
-        lines.append(Text(f"{len(found['blocked'])} stores would not get it now:", "yellow"))
-        shown = list(found["blocked"].items())[:20]
-        lines += [Text(plain(f"  {store}: {reason}")) for store, reason in shown]
-        if len(found["blocked"]) > len(shown):
-            lines.append(Text(f"  and {len(found['blocked']) - len(shown)} more: --json has all"))
-    return Group(*lines)
+    held = [f"  {wave['name']}: {words}" for wave in found["waves"] for words in wave["obstacles"]]
+    held += [f"  {store}: {reason}" for store, reason in found["refused"].items()]
+    if held:
+        parts.append(Text("In the way, as things are now:", "yellow"))
+        parts += [Text(plain(line)) for line in held[:SHOWN]]
+    if len(held) > SHOWN:
+        parts.append(Text(f"  and {len(held) - SHOWN} more: --json has all"))
+    return Group(*parts)
 
 
 def _done(phases: Mapping[str, int]) -> int:

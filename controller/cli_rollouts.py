@@ -202,8 +202,7 @@ def approve(name: Name, wave: WaveOption = None, comment: Comment = "", as_json:
 
 @rollout_app.command()
 def reject(name: Name, wave: WaveOption = None, comment: Comment = "", as_json: AsJson = False) -> None:
-    """Keep a wave from beginning; the rollout pauses. Example: storefleet rollout reject spring -m "not now"
-    """
+    """Keep a wave from beginning; the rollout pauses. Example: storefleet rollout reject spring -m "not now" """
     _post(f"/v1/rollouts/{name}/approval/reject", {"wave": wave, "comment": comment}, as_json)
 
 

@@ -12,6 +12,7 @@ from controller.domain.journal import AuditEntry
 from controller.domain.page import Page, PageRequest
 from controller.domain.records import Deployment
 from controller.domain.release import Release
+from controller.domain.rollout.preview import PER_STORE, Preview, preview
 from controller.domain.rollout.records import Judged
 from controller.domain.rollout.spec import RolloutSpec
 from controller.domain.rollout.state import (
@@ -23,15 +24,12 @@ from controller.domain.rollout.state import (
     StoreRecord,
     StoreView,
 )
-from controller.domain.rollout.verbs import Verb, fresh_records, refusal, started
-from controller.domain.rollout.windows import Closed, opens
+from controller.domain.rollout.verbs import Verb, refusal
 from controller.errors import NotFoundError
 from controller.ports import Repositories, Transactions
 from controller.rollout_picture import Picture, latest_verdicts, take_picture
 from controller.rollouts import get_rollout, known_store, read_spec, select_stores
 
-USUAL_CHANGE = timedelta(seconds=60)
-"""How long a store takes, as long as this fleet has not shown it."""
 DONE = frozenset({Phase.READY, Phase.SKIPPED, Phase.FAILED, Phase.SUPERSEDED, Phase.RESTORED})
 
 
@@ -89,30 +87,13 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class WavePreview:
-    name: str
-    stores: Sequence[str]
-    approval: bool
-    soak: timedelta
-    begins_at: datetime | None
-    """None: it waits for somebody's approval, or its window does not open."""
-    ends_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
+class Outlook:
     """What would happen if it were started now."""
 
     spec: RolloutSpec
-    waves: Sequence[WavePreview]
-    wan_bytes: int
-    """Of the model, to stores where it does not lie yet; once a store, as its nodes share."""
-    store_seconds: float
-    """How long one store is assumed to take: the median of the fleet's last changes."""
-    finish_at: datetime | None
-    blocked: Mapping[str, str]
-    """Store → why it would not get the release now, or not at all."""
-    running_already: int
+    preview: Preview
+    refused: Mapping[str, str]
+    """Store → why it cannot run the release; it would fail without being touched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,26 +184,35 @@ class RolloutViews:
             history,
         )
 
-    def preview(self, file: str | Mapping[str, object] | None, name: str | None, now: datetime) -> Preview:
+    def preview(self, file: str | Mapping[str, object] | None, name: str | None, now: datetime) -> Outlook:
         """Of a file, or of a rollout that is kept. Changes nothing."""
         with self._transactions.reading() as repositories:
             if file is not None:
                 spec = read_spec(file, now)
             else:
                 spec = get_rollout(repositories, name or "").spec
-            waves = select_stores(repositories, spec).waves
-            thought = started(Rollout(spec, Status.DRAFT, now, "preview"), waves, "preview", now)
-            records = {record.store: record for record in fresh_records(waves)}
+            selected = select_stores(repositories, spec)
+            thought = Rollout(spec, Status.DRAFT, now, "")
+            records = {store: StoreRecord(store, 0) for store in selected.targets}
             picture = take_picture(repositories, thought, now, records)
             release = load_release(repositories, spec.release)
             configs = repositories.configs.currents(records)
             refused = {}
-            for store in records:
+            for store in sorted(records):
                 digest, words = fitting_config(store, set(records), configs.get(store), release)
                 if digest is None:
                     refused[store] = words
             recent = repositories.deployments.page(None, PageRequest(200)).items
-        return _preview(picture, release, refused, _usual_seconds(recent), now)
+        found = preview(
+            spec,
+            selected,
+            picture.stores,
+            now=now,
+            model_bytes=release.manifest.size_bytes,
+            others=picture.others,
+            per_store=_usual_length(recent),
+        )
+        return Outlook(spec, found, refused)
 
     def diff(self, name: str) -> list[Change]:
         """What stores run, grouped, against the rollout's release; the largest group first."""
@@ -308,69 +298,11 @@ def _eta(rollout: Rollout, done: int, total: int, now: datetime) -> datetime | N
     return now + pace * (total - done)
 
 
-def _usual_seconds(recent: Sequence[Deployment]) -> float:
+def _usual_length(recent: Sequence[Deployment]) -> timedelta:
+    """How long a store takes: the median of the fleet's last deployments, in whole seconds."""
     took = [
         (d.ready_at - d.applied_at).total_seconds()
         for d in recent
         if d.ready_at is not None and d.applied_at is not None and d.ready_at >= d.applied_at
     ]
-    return median(took) if took else USUAL_CHANGE.total_seconds()
-
-
-def _preview(
-    picture: Picture, release: Release, refused: Mapping[str, str], seconds: float, now: datetime
-) -> Preview:
-    rollout, spec = picture.rollout, picture.rollout.spec
-    targets = len(picture.records)
-    at_once = max(1, spec.limits.concurrency.at_most(targets))
-    zones = Counter(store.timezone for store in picture.stores.values())
-    zone = zones.most_common(1)[0][0] if zones else "UTC"
-    waves = []
-    at: datetime | None = now
-    for wave, state in zip(spec.waves, rollout.waves, strict=True):
-        begins = None if wave.approval else _opening(spec, zone, at)
-        ends = None
-        if begins is not None:
-            rounds = -(-len(state.stores) // at_once)
-            ends = begins + timedelta(seconds=seconds * rounds) + wave.soak
-        waves.append(WavePreview(wave.name, state.stores, wave.approval, wave.soak, begins, ends))
-        at = ends
-    blocked = dict(refused)
-    running = wan = 0
-    for name, store in picture.stores.items():
-        same = store.release == spec.release
-        running += same
-        if not same and not store.staged:
-            wan += release.manifest.size_bytes
-        if name in blocked or same:
-            continue
-        words = _obstacle(store, spec, now)
-        if words:
-            blocked[name] = words
-    return Preview(
-        spec,
-        waves,
-        wan,
-        seconds,
-        waves[-1].ends_at if waves else None,
-        dict(sorted(blocked.items())),
-        running,
-    )
-
-
-def _opening(spec: RolloutSpec, zone: str, at: datetime | None) -> datetime | None:
-    if at is None:
-        return None
-    found = opens(spec, zone, at)
-    return found.until if isinstance(found, Closed) else at
-
-
-def _obstacle(store: StoreNow, spec: RolloutSpec, now: datetime) -> str:
-    if store.claimed_by:
-        return f"rollout {store.claimed_by} ranks higher and wants this store"
-    if not store.reachable:
-        return f"out of reach: {store.reachable_reason}"
-    if store.deferred_until is not None and store.deferred_until > now and not spec.emergency:
-        return f"deferred by {store.deferred_by} until {store.deferred_until:%Y-%m-%d %H:%M} UTC"
-    found = opens(spec, store.timezone, now)
-    return found.reason if isinstance(found, Closed) else ""
+    return timedelta(seconds=max(1, round(median(took)))) if took else PER_STORE

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from controller.api.views import AuditView, View
 from controller.domain.rollout.records import Judged
-from controller.rollout_views import Explanation, Preview, Progress, StoreProgress
+from controller.rollout_views import Explanation, Outlook, Progress, StoreProgress
 
 
 class SummaryView(View):
@@ -200,50 +200,42 @@ class ExplanationView(BaseModel):
         )
 
 
-class WavePreviewView(BaseModel):
+class WavePreviewView(View):
     name: str
     stores: list[str]
-    approval: bool
-    soak_s: float
+    to_fetch: int
+    """Stores whose nodes do not have the model yet."""
+    wan_bytes: int
     begins_at: datetime | None
-    """null: it waits for somebody's approval, or for a wave that does."""
     ends_at: datetime | None
+    """Soak included; null: some store of it has no time at which it may be changed."""
+    obstacles: list[str]
 
 
 class PreviewView(BaseModel):
     name: str
     release: str
-    waves: list[WavePreviewView]
     stores: int
-    running_already: int
+    waves: list[WavePreviewView]
     wan_bytes: int
-    store_seconds: float
-    finish_at: datetime | None
-    blocked: dict[str, str]
-    """Store → why it would not get the release now, or not at all."""
+    ends_at: datetime | None
+    assumptions: list[str]
+    """What the estimate takes for granted."""
+    refused: dict[str, str]
+    """Store → why it cannot run the release."""
 
     @classmethod
-    def of(cls, preview: Preview) -> "PreviewView":
+    def of(cls, outlook: Outlook) -> "PreviewView":
+        preview = outlook.preview
         return cls(
-            name=preview.spec.name,
-            release=preview.spec.release,
-            waves=[
-                WavePreviewView(
-                    name=wave.name,
-                    stores=list(wave.stores),
-                    approval=wave.approval,
-                    soak_s=wave.soak.total_seconds(),
-                    begins_at=wave.begins_at,
-                    ends_at=wave.ends_at,
-                )
-                for wave in preview.waves
-            ],
+            name=outlook.spec.name,
+            release=outlook.spec.release,
             stores=sum(len(wave.stores) for wave in preview.waves),
-            running_already=preview.running_already,
+            waves=[WavePreviewView.model_validate(wave) for wave in preview.waves],
             wan_bytes=preview.wan_bytes,
-            store_seconds=preview.store_seconds,
-            finish_at=preview.finish_at,
-            blocked=dict(preview.blocked),
+            ends_at=preview.ends_at,
+            assumptions=list(preview.assumptions),
+            refused=dict(outlook.refused),
         )
 
 

@@ -154,7 +154,8 @@ class Rollouts:
         found = {}
         for row in self._connection.execute(query):
             values = dict(row._mapping)
-            found[values.pop("rollout")] = {name: int(value) for name, value in values.items()}
+            name = values.pop("rollout")
+            found[name] = {column: int(value) for column, value in values.items()}
         return found
 
 

@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -36,7 +36,10 @@ version: 1
 store: {store}
 planogram:
   - {{sku: {sku}, gtin: "04012345678901", name: Cola}}
-cameras: []
+cameras:
+  - {{id: cam-1, url: "rtsp://10.0.4.11/stream", frame_size: [1280, 720]}}
+zones:
+  - {{id: zone-1, camera: cam-1, sku: {sku}, capacity: 6, polygon: [[100, 80], [420, 80], [420, 230]]}}
 """
 
 
@@ -94,6 +97,9 @@ class World:
 
     def __post_init__(self) -> None:
         self.service = RolloutService(self.database, utc, uuid4)
+
+    def clock(self) -> datetime:
+        return utc()
 
     def add_stores(self, count: int, *, sku: str = "cola-can", **labels: str) -> None:
         for _ in range(count):
@@ -181,11 +187,6 @@ class World:
                 assert not thread.is_alive()
 
 
-def three_waves(sizes: Sequence[int] = (3, 9)) -> list[dict[str, Any]]:
-    named = [{"name": f"w{number}", "size": size} for number, size in enumerate(sizes, 1)]
-    return [*named, {"name": "rest"}]
-
-
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
     database = open_database(database_url)
@@ -219,5 +220,5 @@ def fleet(world: World) -> World:
 
 
 @pytest.fixture(scope="session")
-def hour() -> timedelta:
-    return timedelta(hours=1)
+def now_utc() -> Callable[[], datetime]:
+    return utc
