@@ -28,6 +28,7 @@ from rich.table import Table
 from benchmarks.planner import measure as measure_planner
 from benchmarks.rollout_report import LEGS, Round, audit_lines, by_verb, mean_legs, read_round
 from controller.domain.workload import NAME, ROLLOUT_ANNOTATION
+from controller.errors import TransientError
 from k3s.testbed.kubeconfig import read_kubeconfig
 from k3s.testbed.session import Session
 from storefleet.demo.processes import DemoError
@@ -140,8 +141,11 @@ class Bench:
     def _await_end(self, name: str) -> None:
         began = time.monotonic()
         while True:
-            self._stage.check()
-            shown = self._stage.client.get("/v1/rollouts", limit=5)["items"]
+            try:
+                shown = self._stage.client.get("/v1/rollouts", limit=5)["items"]
+            except TransientError:
+                self._stage.check()  # says how the controller ended, if it did
+                raise
             found = next(one for one in shown if one["name"] == name)
             if found["status"] == "succeeded":
                 return
@@ -205,15 +209,15 @@ def figures_of(
     per_store = sorted(seconds for one in rounds for seconds in one.stores_s)
     return {
         "stores": stores,
-        "p50_s": nearest_rank(totals, 50),
-        "p90_s": nearest_rank(totals, 90),
+        "p50_s": nearest_rank(totals, 0.5),
+        "p90_s": nearest_rank(totals, 0.9),
         "total_s": max(totals),
         "rounds_s": [one.total_s for one in rounds],
-        "store_p50_s": nearest_rank(per_store, 50),
-        "store_p90_s": nearest_rank(per_store, 90),
+        "store_p50_s": nearest_rank(per_store, 0.5),
+        "store_p90_s": nearest_rank(per_store, 0.9),
         "first_deployment_s": first_s,
         "floor_s": min(floors) if floors else None,
-        "controller_cpu_s": nearest_rank(sorted(one.cpu_s for one in rounds), 50),
+        "controller_cpu_s": nearest_rank(sorted(one.cpu_s for one in rounds), 0.5),
         "controller_rss_mb": rss_mb,
         "api_requests_per_store": sum(one.requests for one in rounds) / len(rounds) / stores,
         "restart_to_action_s": restart.to_action_s if restart else None,
