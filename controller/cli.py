@@ -23,6 +23,7 @@ from contract.topics import DEPLOYER_SUBSCRIPTIONS, STAGING_SUBSCRIPTION
 from controller import cli_queries
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.database.leadership import open_leadership
+from controller.adapters.gate_http import HttpGateCaller
 from controller.adapters.local.cluster import LocalCluster
 from controller.adapters.mqtt import MqttFleetBus
 from controller.adapters.mqtt_cluster import Deployers, MqttCluster
@@ -43,7 +44,8 @@ from controller.models.registry import ModelRegistry
 from controller.models.store import ModelStore
 from controller.ports import BusStatus
 from controller.reconciler import Reconciler, Tempo
-from controller.rollout_executor import RolloutExecutor, undecided
+from controller.rollout_executor import RolloutExecutor
+from controller.rollout_judge import GateJudge
 from controller.settings import ControllerSettings
 from controller.staging import StagingSender
 
@@ -186,7 +188,9 @@ def serve(settings: ControllerSettings) -> int:
         Tempo(workers=settings.reconcile_workers, resync_s=settings.resync_s),
         leadership.held,
     )
-    executor = RolloutExecutor(database, undecided, utc_now, uuid.uuid4, leads=leadership.held)
+    executor = RolloutExecutor(
+        database, GateJudge(database, HttpGateCaller()), utc_now, uuid.uuid4, leads=leadership.held
+    )
     workers: dict[str, Worker] = {
         "leader": Leader(leadership),
         "ingest": ingest,

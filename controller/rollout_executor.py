@@ -229,8 +229,3 @@ def _is_settled(picture: Picture, plan: Plan) -> bool:
         if view.phase is Phase.OFFLINE and record is not None and record.deployment is not None:
             return False
     return True
-
-
-def undecided(picture: Picture, now: datetime) -> Verdicts:
-    """Where nothing is known of what gates ask for: no verdict, so every gate stays open."""
-    return {}

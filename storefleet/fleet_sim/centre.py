@@ -6,10 +6,11 @@ keeps: forgetting the object and making a new one from these is what a restart o
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from controller.domain.rollout.apply import record_after, retried, rollout_after
 from controller.domain.rollout.plan import plan
-from controller.domain.rollout.rank import claims
+from controller.domain.rollout.rank import claims, held_by_others
 from controller.domain.rollout.selection import Refusal, select
 from controller.domain.rollout.spec import RolloutSpec
 from controller.domain.rollout.state import (
@@ -61,15 +62,16 @@ class Centre:
         }
         return None
 
-    def plan(self, name: str) -> tuple[Plan, dict[str, StoreNow]]:
+    def plan(self, name: str, at: datetime | None = None) -> tuple[Plan, dict[str, StoreNow]]:
+        """The plan, and what it was told of the stores. ``at``: as if it were then, with all else as now."""
         rollout = self.rollouts[name]
         owners = claims((other, self.records[key]) for key, other in self.rollouts.items())
-        seen = self.world.now_of(owners, name)
+        seen = self.world.now_of(held_by_others(rollout, owners, self.rollouts))
         made = plan(
             rollout,
             self.records[name],
             seen,
-            now=self.world.now,
+            now=at or self.world.now,
             verdicts={number: self.judge(rollout, number) for number in range(len(rollout.waves))},
             others={key: other.status for key, other in self.rollouts.items()},
             withdrawn=self.withdrawn(),

@@ -79,6 +79,8 @@ class _Life:
         if made.steps:
             made, _ = self.centre.plan(name)
             self.rules.repeated(self.centre.rollouts[name], made)
+        if not made.steps:
+            self.rules.waited(self.centre.rollouts[name], made)
         return made
 
     def _restarted(self, rollouts: dict[str, Rollout], records: dict[str, Any]) -> Centre:

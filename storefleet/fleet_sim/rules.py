@@ -11,7 +11,6 @@ from controller.domain.deployment import State
 from controller.domain.rollout.spec import BEFORE_WAVE
 from controller.domain.rollout.state import (
     ENDED,
-    ChangeStatus,
     Deploy,
     Observe,
     OpenWave,
@@ -36,6 +35,8 @@ class Rules:
         self.broken: list[str] = []
         self.checked: Counter[str] = Counter()
         """How often each kind of step was looked at."""
+        self._given: dict[tuple[str, str], datetime] = {}
+        """When each rollout last gave its release to each store."""
         self.follow(centre)
 
     def follow(self, centre: Centre) -> None:
@@ -59,6 +60,27 @@ class Rules:
         """``again`` was made right after everything of the one before was carried out."""
         if again.steps:
             self._break(rollout, f"planning again gives {again.steps[0]}")
+        if rollout.status in (Status.ROLLED_BACK, Status.ABORTED):
+            self._nobody_keeps_it(rollout)
+
+    def waited(self, rollout: Rollout, made: Plan) -> None:
+        """``made`` has no step; until the moment that it names, time alone gives none."""
+        until = made.check_at or self.world.now + timedelta(days=400)
+        again, _ = self._centre.plan(rollout.name, max(self.world.now, until - timedelta(microseconds=1)))
+        if again.steps:
+            self._break(rollout, f"was to be looked at only at {made.check_at}, but: {again.steps[0]}")
+
+    def _nobody_keeps_it(self, rollout: Rollout) -> None:
+        """After the end no store keeps what it got from this rollout and what did not prove itself."""
+        bad = {None, rollout.spec.release, *self._centre.withdrawn()}
+        for record in self._records(rollout).values():
+            current = self.world.stores[record.store].current
+            if current is None or not self._runs_what_it_got(rollout, record):
+                continue
+            good = record.ready_at is not None and record.failed_at is None
+            ways_back = {record.back_to, current.last_known_good} - bad
+            if (ways_back or record.back_to is None) and not (good and rollout.status == Status.ABORTED):
+                self._break(rollout, f"leaves {record.store} with {rollout.spec.release}")
 
     def settled(self, rollout: Rollout, made: Plan) -> None:
         """After a long quiet time: it has ended, or says what it waits for."""
@@ -75,6 +97,7 @@ class Rules:
         self.checked[type(step).__name__] += 1
         if isinstance(step, Deploy):
             self._deploy(rollout, step, seen[step.store])
+            self._given[rollout.name, step.store] = self.world.now
         elif isinstance(step, Restore):
             self._restore(rollout, step, seen)
         elif isinstance(step, Observe):
@@ -83,7 +106,7 @@ class Rules:
             self._open(rollout, step)
         elif isinstance(step, PassWave):
             self._pass(rollout, step, seen)
-        elif isinstance(step, ChangeStatus) and not step.reason:
+        elif not step.reason:
             self._break(rollout, f"becomes {step.status} without a reason")
 
     def _deploy(self, rollout: Rollout, step: Deploy, now: StoreNow) -> None:
@@ -125,7 +148,7 @@ class Rules:
         record = records[step.store]
         if rollout.status not in (Status.ROLLING_BACK, Status.ABORTED):
             self._break(rollout, f"puts {step.store} back")
-        if record.deployment is None or store.current is None or store.current.id != record.deployment:
+        if not self._runs_what_it_got(rollout, record):
             self._break(rollout, f"puts {step.store} back, which runs something else")
         if record.restoring is not None:
             self._break(rollout, f"puts {step.store} back twice")
@@ -134,7 +157,9 @@ class Rules:
         if step.release not in store.worked and not (step.release is None and record.back_to is None):
             self._break(rollout, f"puts {step.store} back to {step.release}, which never worked there")
         if rollout.status == Status.ROLLING_BACK and seen[step.store].reachable:
-            mine = [r for r in records.values() if r.restoring is not None or self._current(r, r.deployment)]
+            mine = [
+                r for r in records.values() if r.restoring is not None or self._runs_what_it_got(rollout, r)
+            ]
             limit = max(1, rollout.spec.on_failure.concurrency.at_most(len(mine)))
             busy = sum(self._going_back(rollout, r) for r in records.values())
             if busy >= limit:
@@ -199,6 +224,13 @@ class Rules:
     def _current(self, record: StoreRecord, deployment: object) -> Deployed | None:
         current = self.world.stores[record.store].current
         return current if current is not None and current.id == deployment else None
+
+    def _runs_what_it_got(self, rollout: Rollout, record: StoreRecord) -> bool:
+        """From this rollout, as these rules remember it themselves, whatever the record says."""
+        current = self.world.stores[record.store].current
+        given = self._given.get((rollout.name, record.store))
+        same = current is not None and current.release == rollout.spec.release
+        return same and current is not None and current.created_at == given
 
     def _ours(self, record: StoreRecord) -> bool:
         """Not taken over: untouched, or runs what this rollout brought."""

@@ -116,13 +116,11 @@ class World:
             if store.current is not None:
                 self._pass_time(store, store.current)
 
-    def now_of(self, claims: Mapping[str, str] = {}, rollout: str = "") -> dict[str, StoreNow]:
-        """As the planner is told; ``claims`` as of ``rank.claims``."""
-        return {
-            name: self._view(store, claims.get(name, rollout), rollout) for name, store in self.stores.items()
-        }
+    def now_of(self, claimed_by: Mapping[str, str] = {}) -> dict[str, StoreNow]:
+        """As the planner is told; ``claimed_by`` as of ``rank.held_by_others``."""
+        return {name: self._view(store, claimed_by.get(name, "")) for name, store in self.stores.items()}
 
-    def _view(self, store: SimStore, owner: str, rollout: str) -> StoreNow:
+    def _view(self, store: SimStore, claimed_by: str) -> StoreNow:
         current = store.current
         reachable = store.cut_at is None
         return StoreNow(
@@ -140,7 +138,7 @@ class World:
             current.ready_at if current else None,
             current.last_known_good if current else None,
             deferred_until=store.deferred_until,
-            claimed_by="" if owner == rollout else owner,
+            claimed_by=claimed_by,
         )
 
     def _pass_time(self, store: SimStore, current: Deployed) -> None:

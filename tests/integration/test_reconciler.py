@@ -17,7 +17,7 @@ from contract.workload import ModelManifest
 from controller.adapters.database import Database, migrate, open_database
 from controller.adapters.memory_cluster import MemoryCluster
 from controller.cluster import Applied, Cluster
-from controller.deploying import LAST_KNOWN_GOOD
+from controller.deploying import LAST_KNOWN_GOOD, Wanted, make_deployments
 from controller.domain.deployment import Observed
 from controller.domain.fleet import Store
 from controller.domain.model import Model
@@ -388,3 +388,46 @@ def test_unknown_release_is_refused(centre: Centre) -> None:
     centre.add_store("berlin-01", MemoryCluster())
     with pytest.raises(NotFoundError, match="release 'v9' does not exist"):
         centre.deploy("v9", "berlin-01")
+
+
+def test_a_release_that_was_given_up_while_its_store_was_looked_at_is_not_applied(centre: Centre) -> None:
+    """As by an abort: what the reconciler decided a moment ago is asked for again right before it acts."""
+
+    class Slow(MemoryCluster):
+        def observe(self, store: str) -> Observed:
+            found = super().observe(store)
+            if given_up:
+                centre.deploy("v1", store)
+                given_up.pop()
+            return found
+
+        def apply(self, workload: Workload) -> Applied:
+            applied.append(workload.daemon_set["spec"]["template"]["spec"]["containers"][0]["image"])
+            return super().apply(workload)
+
+    given_up, applied = [True], []
+    cluster = Slow()
+    centre.add_store("berlin-01", cluster)
+    centre.release("v1")
+    centre.release("v2")
+    centre.deploy("v2", "berlin-01")
+    with centre.reconciling():
+        centre.until(settled(cluster, "berlin-01"))
+        centre.until_state("berlin-01", "ready", "v1")
+    assert applied == ["agent:v1"]
+
+
+def test_a_workload_is_taken_away_where_nothing_shall_run(centre: Centre) -> None:
+    cluster = MemoryCluster()
+    centre.add_store("berlin-01", cluster)
+    centre.release("v1")
+    centre.deploy("v1", "berlin-01")
+    with centre.reconciling():
+        centre.until(settled(cluster, "berlin-01"))
+        centre.until_state("berlin-01", "ready")
+        with centre.database.writing() as repositories:
+            wanted = [Wanted("berlin-01", None)]
+            make_deployments(repositories, wanted, actor="t", now=now(), new_id=uuid4)
+        after = centre.until_state("berlin-01", "ready", "runs nothing")
+    assert (after.desired, after.detail[LAST_KNOWN_GOOD]) == ("absent", "v1")
+    assert cluster.stores == {}

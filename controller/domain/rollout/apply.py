@@ -67,11 +67,11 @@ def rollout_after(rollout: Rollout, step: OpenWave | PassWave | ChangeStatus, no
 
 
 def retried(record: StoreRecord) -> StoreRecord:
-    """After ``retry-failed``: as if it were not touched yet, but it still knows what to go back to."""
+    """After ``retry-failed``: due to be given the release anew. It still runs what failed, and knows
+    (``exposed_at``, ``back_to``) that it has to go back if the rollout does."""
     return replace(
         record,
         deployment=None,
-        exposed_at=None,
         ready_at=None,
         failed_at=None,
         failure="",

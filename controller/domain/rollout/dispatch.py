@@ -28,7 +28,8 @@ class Dispatch:
             now = sight.now
             if sight.phase != Phase.PENDING or now is None:
                 continue
-            if now.release == release and now.state == State.READY and now.deployment is not None:
+            runs = now.release == release and now.state == State.READY and now.deployment is not None
+            if runs and not sight.exposed:
                 self._runs_already(sight, now)
                 continue
             phase, reason = self._held_back(sight, now)

@@ -1,16 +1,17 @@
 """How far each store is from what was to be expected of it, for each thing that is measured.
 
 What a store shows after the change is predicted from what it showed right before and from what it usually
-shows in these hours: ``usual_after + r · (before - usual_before)``. The weight ``r`` is the least-squares
-slope over pairs of hours in which nothing happened (analysis of covariance; Frison and Pocock, 1992): 1 trusts
-the hours before alone, 0 the history alone. The rest, divided by the usual value, is the store's *deviation*: -1
-when a class is gone, -0.2 when a fifth of it is missing. It is bounded where a log-ratio is not, so that the
-last can of a shelf being sold is not taken for a full shelf that has gone.
+shows in these hours: ``usual_after + r · (before - usual_before)``. The weight ``r`` is the slope by least
+squares over pairs of hours in which nothing happened (analysis of covariance; Frison and Pocock, 1992): 1
+trusts the hours before alone, 0 the history alone. The rest, divided by the usual value, is the store's
+*deviation*: -1 when a class is gone, -0.2 when a fifth of it is missing. It is bounded where a log-ratio is
+not, so that the last can of a shelf being sold is not taken for a full shelf that has gone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from math import fsum
+from statistics import median
 
 from contract.messages import CONFIDENCE_BINS
 from controller.domain.rollout.hours import Pair, Side
@@ -140,14 +141,17 @@ def _cases(
         len(days.keys() - {0}) >= LEAST_DAYS for store, days in values.items() if store in updated
     )
     for store, known in values.items():
+        past = [sides for back, sides in known.items() if back]
+        sum_before, sum_after = (fsum(side) for side in zip(*past, strict=True)) if past else (0.0, 0.0)
         for back, (before, after) in known.items():
-            others = [known[other] for other in known if other not in (0, back)]
             case = _Case(store, back, before, after, None, None)
             if with_history:
-                if len(others) < LEAST_DAYS:
+                own = (before, after) if back else (0.0, 0.0)  # a day is not compared with itself
+                others = len(past) - (back > 0)
+                if others < LEAST_DAYS:
                     continue
-                usual_before, usual_after = (fmean(side) for side in zip(*others, strict=True))
-                case = _Case(store, back, before, after, usual_before, usual_after)
+                usual = (sum_before - own[0]) / others, (sum_after - own[1]) / others
+                case = _Case(store, back, before, after, *usual)
             if _counts(measure, case, stores[store][back]):
                 yield case
 

@@ -5,6 +5,7 @@ soon as fresh evidence shows it, but never ``pass``.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from controller.domain.rollout import fresh as fresh_evidence
@@ -12,7 +13,7 @@ from controller.domain.rollout import operation, quality
 from controller.domain.rollout.candidate import golden, shadow, staged
 from controller.domain.rollout.evidence import Evidence, External
 from controller.domain.rollout.fresh import Fresh, listed
-from controller.domain.rollout.hours import Hours, choose, pairs
+from controller.domain.rollout.hours import NEAR, Hours, choose, pairs
 from controller.domain.rollout.operation import Said
 from controller.domain.rollout.spec import (
     BEFORE_WAVE,
@@ -108,13 +109,14 @@ def _quality(gate: QualityGate, rollout: Rollout, evidence: Evidence, fresh: Fre
     if not hours.before:
         return Verdict.INCONCLUSIVE, "the updated stores were not watched in the day before the release", {}
     least = gate.min_frames // 10
-    updated = {s.store: pairs(s.quality, hours, s.deployment, least) for s in fresh.stores}
-    judged = {name: days for name, days in updated.items() if 0 in days}
-    others = [s for s in evidence.stores.values() if s.deployment is None]
-    controls = {s.store: pairs(s.quality, hours, None, least) for s in others}
-    controls = {name: days for name, days in controls.items() if days}
+    samples = [_sample(evidence, fresh, hours.near(), least, near=True)]
+    if len(hours.after) > NEAR:
+        samples.append(_sample(evidence, fresh, hours, least, near=False))
+    judged, controls = samples[-1].updated, samples[-1].controls
     frames = sum(days[0].after.frames for days in judged.values())
     control_frames = sum(days[0].after.frames for days in controls.values() if 0 in days)
+    if control_frames < gate.min_frames:
+        samples = [replace(sample, controls={}) for sample in samples]
     figures: dict[str, object] = {
         "frames": frames,
         "control_frames": control_frames,
@@ -136,17 +138,12 @@ def _quality(gate: QualityGate, rollout: Rollout, evidence: Evidence, fresh: Fre
         if name != "all stores"
     }
     alpha = gate.alpha * EARLY if fresh.waiting else gate.alpha
-    done = quality.compare(
-        judged,
-        controls if control_frames >= gate.min_frames else {},
-        groups,
-        alpha=alpha,
-        min_change=gate.min_change,
-    )
+    done = quality.compare(samples, groups, alpha=alpha, min_change=gate.min_change)
     figures["findings"] = [
         {
             "measure": ":".join(filter(None, finding.measure)),
             "group": finding.group,
+            "near": finding.near,
             "stores": finding.stores,
             "deviation": round(finding.deviation, 4),
             "adjusted_p": finding.adjusted_p,
@@ -164,16 +161,29 @@ def _quality(gate: QualityGate, rollout: Rollout, evidence: Evidence, fresh: Fre
     silent = f"; not judged: {_reasons(done)}" if done.not_judged else ""
     if not classes:
         return Verdict.INCONCLUSIVE, f"no class can be judged{silent}; {against}", figures
-    visible = {f.measure[1]: f.visible for f in classes if f.visible is not None}
+    visible: dict[str, float] = {}
+    for f in classes:
+        visible[f.measure[1]] = min(f.visible or 2.0, visible.get(f.measure[1], 2.0))
     blind = sorted(name for name, least in visible.items() if least > 1)
-    if 2 * len(blind) > len(classes):
-        words = f"too few stores and days: {len(blind)} of {len(classes)} classes could vanish unnoticed"
+    if 2 * len(blind) > len(visible):
+        words = f"too few stores and days: {len(blind)} of {len(visible)} classes could vanish unnoticed"
         return Verdict.INCONCLUSIVE, f"{words}{silent}; {against}", figures
-    seen = f"{len(classes)} classes in {len(judged)} stores as expected"
+    seen = f"{len(visible)} classes in {len(judged)} stores as expected"
     limit = f"a fall of {max(visible.values()):.0%} of any would have been seen"
     if blind:
         limit = f"{listed(blind, ', ')} vary too much to be watched"
     return Verdict.PASS, f"{seen}; {limit}{silent}; {against}", figures
+
+
+def _sample(evidence: Evidence, fresh: Fresh, hours: Hours, least: int, *, near: bool) -> quality.Sample:
+    updated = {s.store: pairs(s.quality, hours, s.deployment, least) for s in fresh.stores}
+    others = [s for s in evidence.stores.values() if s.deployment is None]
+    controls = {s.store: pairs(s.quality, hours, None, least) for s in others}
+    return quality.Sample(
+        near,
+        {name: days for name, days in updated.items() if 0 in days},
+        {name: days for name, days in controls.items() if days},
+    )
 
 
 def _reasons(done: quality.Comparison) -> str:

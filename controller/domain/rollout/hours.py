@@ -4,6 +4,10 @@
 the stores were watched in, before the first one was touched. The same clock times on earlier days are the
 store's own history; no release happened between those, so they show how much such a pair of hours differs by
 itself.
+
+There are two pairs: *near* the change, where a step shows best, as shelves had no time to change by
+themselves (the idea of a regression discontinuity design); and *whole*, all hours since, where an effect
+shows that builds up or that only some hours have.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +22,13 @@ DAYS = 14
 """Of history."""
 LEAST_BEFORE = 4
 MOST = 16
-"""Quarters of an hour on each side: four hours. What was seen long before tells little of now."""
+"""Quarters of an hour on each side: four hours. What was seen long before tells little of what came after."""
 LOOK_BACK = timedelta(hours=24)
 """A store that was closed before the release is compared with its last open hours."""
+NEAR = 2
+"""Quarters of an hour on each side."""
+MAX_CONTROLS = 60
+"""Stores to compare with; more make a verdict slower and hardly surer."""
 LATE = timedelta(minutes=2)
 """How long after its end a quarter of an hour is waited for: a mark is taken once a minute."""
 
@@ -30,6 +38,9 @@ class Hours:
     before: tuple[datetime, ...]
     after: tuple[datetime, ...]
     """Begins of quarters of an hour, today."""
+
+    def near(self) -> "Hours":
+        return Hours(self.before[-NEAR:], self.after[:NEAR])
 
     def spans(self) -> list[tuple[datetime, datetime]]:
         """Everything that has to be loaded to compare these hours."""
@@ -62,7 +73,7 @@ def choose(
                     after.add(bucket.start)
             elif first_ready - LOOK_BACK <= bucket.start < cut:
                 seen_before.setdefault(bucket.start, set()).add(store)
-    chosen_after = sorted(after)[-MOST:]
+    chosen_after = sorted(after)[:MOST]
     most_stores = max(map(len, seen_before.values()), default=0)
     before = sorted(at for at, stores in seen_before.items() if 2 * len(stores) >= most_stores)
     wanted = max(LEAST_BEFORE, len(chosen_after))

@@ -1,7 +1,7 @@
 """Gates on how a release runs: health, and performance by stratum."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from statistics import median
 
@@ -11,7 +11,7 @@ from controller.domain.rollout.evidence import CameraNow, Heartbeat, StoreEviden
 from controller.domain.rollout.fresh import Fresh, listed, share, strata
 from controller.domain.rollout.spec import HealthGate, PerformanceGate, RolloutSpec, format_duration
 from controller.domain.rollout.state import Verdict
-from controller.domain.rollout.statistics import theil_sen
+from controller.domain.rollout.statistics import theil_sen, theil_sen_lower
 
 WARM_UP = timedelta(minutes=5)
 """Start-up is slower and its memory grows; nothing of it is held against a release."""
@@ -56,6 +56,9 @@ class _Metric:
     at_least: bool
     unit: str = ""
 
+    certain: Callable[[StoreEvidence], Sequence[float | None]] | None = None
+    """Values that are surely reached, where the metric is an estimate: only those fail a gate."""
+
     def broken(self, value: float) -> bool:
         return value < self.limit if self.at_least else value > self.limit
 
@@ -70,13 +73,18 @@ def performance(
         _Metric("frame rate", _of_cameras(_fps_ratio), gate.min_fps_ratio, True, " of what is asked for"),
         _Metric("frame age", _of_cameras(lambda c: c.frame_age_s), gate.max_frame_age_s, False, " s"),
         _Metric(
-            "inference time", _of_cameras(_inference_ratio), gate.max_inference_ratio, False, " × before"
+            "inference time",
+            _of_cameras(_inference_ratio),
+            gate.max_inference_ratio,
+            False,
+            " times that before",
         ),
         _Metric("memory", _of_nodes(lambda h: h.memory_percent), gate.max_memory_percent, False, "%"),
     ]
     trend = soak >= TREND_NEEDS
     if trend:
-        growth = _Metric("memory growth", _growth, gate.max_memory_growth_mb_per_h, False, " MB/h")
+        limit = gate.max_memory_growth_mb_per_h
+        growth = _Metric("memory growth", _growth, limit, False, " MB/h", _least_growth)
         metrics.append(growth)
     broken, missing = [], []
     worst: dict[str, tuple[float, str]] = {}
@@ -90,9 +98,11 @@ def performance(
             place = (min if metric.at_least else max)(known)[1]
             if metric.name not in worst or (value < worst[metric.name][0]) == metric.at_least:
                 worst[metric.name] = value, group
-            if metric.broken(value):
-                limit = f"{'at least' if metric.at_least else 'at most'} {metric.limit:g}"
-                broken.append(f"{metric.name} {value:.3g}{metric.unit} in {group} ({limit}; worst: {place})")
+            if metric.broken(value) and not _surely(metric, members):
+                missing.append(f"{metric.name} may be {value:.3g}{metric.unit} in {group}; not certain yet")
+            elif metric.broken(value):
+                bound = f"{'at least' if metric.at_least else 'at most'} {metric.limit:g}"
+                broken.append(f"{metric.name} {value:.3g}{metric.unit} in {group} ({bound}; worst: {place})")
     figures: dict[str, object] = {
         name: {"value": round(value, 4), "stratum": group} for name, (value, group) in worst.items()
     }
@@ -106,13 +116,21 @@ def performance(
     return Verdict.PASS, words, figures
 
 
+def _surely(metric: _Metric, stores: Sequence[StoreEvidence]) -> bool:
+    if metric.certain is None:
+        return True
+    sure = replace(metric, of_store=metric.certain)
+    values = [value for store in stores if (value := _store_value(sure, store)) is not None]
+    return bool(values) and metric.broken(median(values))
+
+
 def _store_value(metric: _Metric, store: StoreEvidence) -> float | None:
     """None when any part of it is missing: what is not measured is not fine."""
     values = metric.of_store(store)
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
-    return max(known) if metric.of_store is _growth or metric.name == "memory" else median(known)
+    return max(known) if metric.name.startswith("memory") else median(known)
 
 
 def _of_cameras(value: Callable[[CameraNow], float | None]) -> Callable[[StoreEvidence], list[float | None]]:
@@ -145,10 +163,19 @@ def _inference_ratio(camera: CameraNow) -> float | None:
 
 def _growth(store: StoreEvidence) -> list[float | None]:
     """MB an hour, of each node: Theil-Sen over five-minute means after the warm-up."""
-    found: list[float | None] = []
+    return [theil_sen(points) if points else None for points in _trends(store)]
+
+
+def _least_growth(store: StoreEvidence) -> list[float | None]:
+    return [theil_sen_lower(points) if points else None for points in _trends(store)]
+
+
+def _trends(store: StoreEvidence) -> list[list[tuple[float, float]]]:
+    """Hours and MB, of each node; empty where it is too short."""
+    found = []
     for heartbeat in _own(store):
         begin = (store.ready_at or heartbeat.observed_at) + WARM_UP
         points = [((at - begin).total_seconds() / 3600, mb) for at, mb in heartbeat.memory_mb if at >= begin]
         long_enough = len(points) >= TREND_POINTS and points[-1][0] >= TREND_SPAN.total_seconds() / 3600
-        found.append(theil_sen(points) if long_enough else None)
+        found.append(points if long_enough else [])
     return found

@@ -27,6 +27,8 @@ from controller.domain.rollout.statistics import Placebo, holm, robust_scale
 LEAST_PLACEBOS = 30
 SHRINK = 20
 """Placebo values of all measures of a sort that count beside a measure's own when its spread is estimated."""
+STORE_SHRINK = 10
+"""The same for one store: values of all stores that count beside its own."""
 LEAST_SPREAD = {CLASS: 0.02, CONFIDENCE: 0.005, EVENTS: 0.05, UNKNOWN: 0.02}
 """Of deviations: no store is steadier than this for ever, however steady the placebos were."""
 SHARE_OF_MIN_CHANGE = {CLASS: 1.0, CONFIDENCE: 0.5, EVENTS: 1.0, UNKNOWN: 1.0}
@@ -41,6 +43,8 @@ class Finding:
     measure: Measure
     group: str
     """``all``, or ``label=value``."""
+    near: bool
+    """In the hours right around the change; else in all hours since."""
     stores: int
     deviation: float
     """Mean of the updated stores; relative, but for the unknown share."""
@@ -61,6 +65,7 @@ class Finding:
             UNKNOWN: f"zones unknown for {self.deviation:+.0%} of the time",
         }[kind]
         where = f" where {self.group}" if self.group != ALL else ""
+        where += " right after the change" if self.near else ""
         return f"{what}{where} ({_counted(self.stores)}, adjusted p {self.adjusted_p:.2g})"
 
 
@@ -80,20 +85,64 @@ class Comparison:
         return tuple(finding for finding in self.findings if finding.failed)
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What stores showed in one choice of hours."""
+
+    near: bool
+    updated: Mapping[str, Mapping[int, Pair]]
+    controls: Mapping[str, Mapping[int, Pair]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    measure: Measure
+    group: str
+    near: bool
+    values: Mapping[str, float]
+    """Store → deviation."""
+    normal: "_Normal"
+
+
 def compare(
-    updated: Mapping[str, Mapping[int, Pair]],
-    controls: Mapping[str, Mapping[int, Pair]],
-    groups: Mapping[str, frozenset[str]],
-    *,
-    alpha: float,
-    min_change: float,
+    samples: Sequence[Sample], groups: Mapping[str, frozenset[str]], *, alpha: float, min_change: float
 ) -> Comparison:
-    """``groups``: strata of updated stores, to be looked at each for itself, in the same family of tests."""
-    names = frozenset(updated)
-    alone = sum(0 in days for days in controls.values()) < LEAST_CONTROLS
-    found = deviations(dict(updated) if alone else {**controls, **updated}, names)
-    tests: list[tuple[Measure, str, list[float], _Normal]] = []
-    not_judged = _absent(updated, controls, found)
+    """``groups``: strata of updated stores, to be looked at each for itself. All strata, measures and samples
+    are one family of tests."""
+    not_judged: dict[str, str] = {}
+    tests = [test for sample in samples for test in _tests(sample, groups, not_judged)]
+    p_values = [test.normal.p(test.measure[0], test.values) for test in tests]
+    findings = []
+    for test, p, adjusted_p in zip(tests, p_values, holm(p_values), strict=True):
+        kind, mean, stores = test.measure[0], fmean(test.values.values()), len(test.values)
+        enough = abs(mean) >= min_change * SHARE_OF_MIN_CHANGE[kind]
+        watched = kind == CLASS and test.group == ALL
+        visible = test.normal.visible(test.values, alpha / len(tests)) if watched else None
+        failed = adjusted_p <= alpha and enough
+        findings.append(
+            Finding(test.measure, test.group, test.near, stores, mean, p, adjusted_p, visible, failed)
+        )
+    findings.sort(key=lambda f: (not f.failed, f.adjusted_p, -abs(f.deviation), f.measure, f.group, f.near))
+    judged = {finding.measure[1] for finding in findings if finding.measure[0] == CLASS}
+    for name in judged & not_judged.keys():
+        del not_judged[name]
+    compared = {name for sample in samples for name in sample.controls}
+    alone = all(_alone(sample) for sample in samples)
+    days = [len(known.keys() - {0}) for sample in samples for known in sample.updated.values()]
+    return Comparison(tuple(findings), not_judged, 0 if alone else len(compared), max(days, default=0))
+
+
+def _alone(sample: Sample) -> bool:
+    return sum(0 in days for days in sample.controls.values()) < LEAST_CONTROLS
+
+
+def _tests(sample: Sample, groups: Mapping[str, frozenset[str]], not_judged: dict[str, str]) -> list[_Test]:
+    """The same stores are tested once, under the widest group. Adds to ``not_judged``."""
+    names = frozenset(sample.updated)
+    alone = _alone(sample)
+    found = deviations(dict(sample.updated) if alone else {**sample.controls, **sample.updated}, names)
+    tests: dict[tuple[Measure, frozenset[str]], _Test] = {}
+    not_judged |= _absent(sample.updated, sample.controls, found)
     for kind in (CLASS, CONFIDENCE, EVENTS, UNKNOWN):
         of_kind = {measure: list_ for measure, list_ in found.items() if measure[0] == kind}
         for group, members in {ALL: names, **groups}.items():
@@ -101,25 +150,14 @@ def compare(
                 continue
             normals = _normal(kind, of_kind, members, alone)
             for measure, list_ in of_kind.items():
-                values = [d.value for d in list_ if d.updated and d.store in members]
+                values = {d.store: d.value for d in list_ if d.updated and d.store in members}
                 size = normals[measure].placebo.size
                 if values and size >= LEAST_PLACEBOS:
-                    tests.append((measure, group, values, normals[measure]))
+                    test = _Test(measure, group, sample.near, values, normals[measure])
+                    tests.setdefault((measure, frozenset(values)), test)
                 elif values and group == ALL and kind == CLASS:
                     not_judged[measure[1]] = f"only {size} earlier hours to compare with"
-    p_values = [normal.p(measure[0], values) for measure, _, values, normal in tests]
-    adjusted = holm(p_values)
-    findings = []
-    for (measure, group, values, normal), p, adjusted_p in zip(tests, p_values, adjusted, strict=True):
-        mean = fmean(values)
-        enough = abs(mean) >= min_change * SHARE_OF_MIN_CHANGE[measure[0]]
-        watched = measure[0] == CLASS and group == ALL
-        visible = normal.visible(len(values), alpha / len(tests)) if watched else None
-        failed = adjusted_p <= alpha and enough
-        findings.append(Finding(measure, group, len(values), mean, p, adjusted_p, visible, failed))
-    findings.sort(key=lambda f: (not f.failed, f.adjusted_p, -abs(f.deviation), f.measure, f.group))
-    days = max((len(known.keys() - {0}) for known in updated.values()), default=0)
-    return Comparison(tuple(findings), not_judged, 0 if alone else len(controls), days)
+    return list(tests.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,33 +166,37 @@ class _Normal:
 
     placebo: Placebo
     spread: float
+    of_store: Mapping[str, float]
+    """The spread of single stores, where they have enough history to have one of their own."""
     of_means: bool
     """The placebo values are means of all updated stores on one day, not single stores."""
     controls: int
 
-    def p(self, kind: str, values: Sequence[float]) -> float:
+    def p(self, kind: str, values: Mapping[str, float]) -> float:
         """Two-sided; more unknown time is the only direction that is bad."""
-        total, n = self._total(sum(values), len(values))
+        total, n = self._total(values), 1 if self.of_means else len(values)
         upper = self.placebo.tail(total, n)
         return upper if kind == UNKNOWN else min(1.0, 2 * min(upper, self.placebo.below(total, n)))
 
-    def visible(self, stores: int, level: float) -> float:
+    def visible(self, stores: Iterable[str], level: float) -> float:
         """By halving, to a percent: the least fall of a class that reaches ``level``."""
-        low, high = 0.0, 3.0
-        while high - low > 0.01:
+        low, high = 0.0, 1.28
+        while high - low > 0.02:
             middle = (low + high) / 2
-            if self.p(CLASS, [-middle] * stores) <= level:
+            if self.p(CLASS, dict.fromkeys(stores, -middle)) <= level:
                 high = middle
             else:
                 low = middle
         return high
 
-    def _total(self, total: float, n: int) -> tuple[float, int]:
+    def _total(self, values: Mapping[str, float]) -> float:
         if self.of_means:
-            return total / n / self.spread, 1
+            return fmean(values.values()) / self.spread
         # What is the same for all stores today was itself estimated from the controls.
-        inflation = sqrt(1 + n / self.controls) if self.controls else 1.0
-        return total / self.spread / inflation, n
+        inflation = sqrt(1 + len(values) / self.controls) if self.controls else 1.0
+        return (
+            sum(value / self.of_store.get(store, self.spread) for store, value in values.items()) / inflation
+        )
 
 
 def _normal(
@@ -167,15 +209,36 @@ def _normal(
         own, n = robust_scale(values), len(values)
         mixed = sqrt((n * own**2 + SHRINK * pooled**2) / (n + SHRINK))
         spreads[measure] = max(LEAST_SPREAD[kind], mixed)
-    placebo = Placebo(
-        [value / spreads[measure] for measure, values in samples.items() for value in values],
-        _independent(found.values(), alone),
-    )
+    of_store = {m: {} if alone else _store_spreads(kind, list_, spreads[m]) for m, list_ in found.items()}
+    if alone:
+        standard = [value / spreads[measure] for measure, values in samples.items() for value in values]
+    else:
+        standard = [
+            d.value / of_store[measure].get(d.store, spreads[measure])
+            for measure, list_ in found.items()
+            for d in list_
+            if not d.updated
+        ]
+    placebo = Placebo(standard, _independent(found.values(), alone))
     controls = {
         measure: 0 if alone else len({d.store for d in list_ if d.back == 0 and not d.updated})
         for measure, list_ in found.items()
     }
-    return {m: _Normal(placebo, spreads[m], alone, controls[m]) for m in found}
+    return {m: _Normal(placebo, spreads[m], of_store[m], alone, controls[m]) for m in found}
+
+
+def _store_spreads(kind: str, list_: Iterable[Deviation], spread: float) -> dict[str, float]:
+    """A store that shows a product in four places is steadier than one that shows it in one."""
+    by_store: dict[str, list[float]] = {}
+    for d in list_:
+        if not d.updated:
+            by_store.setdefault(d.store, []).append(d.value)
+    found = {}
+    for store, values in by_store.items():
+        own, n = robust_scale(values), len(values)
+        mixed = sqrt((n * own**2 + STORE_SHRINK * spread**2) / (n + STORE_SHRINK))
+        found[store] = max(LEAST_SPREAD[kind], mixed)
+    return found
 
 
 def _placebos(list_: Iterable[Deviation], members: frozenset[str], alone: bool) -> list[float]:

@@ -34,6 +34,16 @@ def claims(rollouts: Iterable[tuple[Rollout, Mapping[str, StoreRecord]]]) -> dic
     return owner
 
 
+def held_by_others(
+    rollout: Rollout, owners: Mapping[str, str], rollouts: Mapping[str, Rollout]
+) -> dict[str, str]:
+    """Store → the rollout that has it and outranks ``rollout``: its ``StoreNow.claimed_by``. One that ranks
+    lower has a store only until ``rollout`` begins. ``rollouts`` by name."""
+    others = set(owners.values()) - {rollout.name}
+    above = {name for name in others if outranks(rollouts[name], rollout)}
+    return {store: owner for store, owner in owners.items() if owner in above}
+
+
 def _rank(rollout: Rollout) -> tuple[int, datetime, str]:
     return rollout.spec.priority, rollout.created_at, rollout.name
 

@@ -46,9 +46,15 @@ def look(rollout: Rollout, record: StoreRecord, now: StoreNow | None, at: dateti
     if record.restoring is not None:
         return _put_back(rollout.spec, record, now, at)
     if record.deployment is None:
-        return _untouched(rollout, record, now)
+        sight = _untouched(rollout, record, now)
+        sight.away = not now.reachable
+        sight.exposed = record.exposed_at is not None and now.release == rollout.spec.release  # to be retried
+        return sight
     if now.deployment != record.deployment:
-        what = f"{now.release} was deployed since" if now.release else "nothing is deployed there any more"
+        by = " anew, by others" if now.release == rollout.spec.release else ""
+        what = (
+            f"{now.release} was deployed since{by}" if now.release else "nothing is deployed there any more"
+        )
         return Sight(record, now, Phase.SUPERSEDED, what)
     if record.skipped:
         return Sight(record, now, Phase.SKIPPED, record.skipped, exposed=True, away=not now.reachable)
@@ -67,15 +73,17 @@ def _untouched(rollout: Rollout, record: StoreRecord, now: StoreNow) -> Sight:
         return Sight(record, now, Phase.FAILED, record.failure, away=not now.reachable)
     if record.ready_at is not None:
         if now.release == release:
-            return Sight(record, now, Phase.READY, f"ran {release} already", away=not now.reachable)
+            return Sight(record, now, Phase.READY, f"ran {release} already")
         return Sight(record, now, Phase.SUPERSEDED, f"{now.release} was deployed since")
     if now.claimed_by:
         return Sight(record, now, Phase.SUPERSEDED, f"{now.claimed_by} ranks higher and wants this store")
     since = rollout.started_at
+    if rollout.spec.after:  # until those before it are done, whatever they deploy is what it waits for
+        since = rollout.waves[0].opened_at
     if since and now.created_at and now.created_at > since and now.release != release:
         # Whoever deployed since decided later than whoever started this rollout.
         return Sight(record, now, Phase.SUPERSEDED, f"{now.release} was deployed after this rollout began")
-    return Sight(record, now, Phase.PENDING, "", away=not now.reachable)
+    return Sight(record, now, Phase.PENDING, "")
 
 
 def _exposed(spec: RolloutSpec, record: StoreRecord, now: StoreNow, at: datetime) -> Sight:
@@ -169,7 +177,7 @@ def _put_back(spec: RolloutSpec, record: StoreRecord, now: StoreNow, at: datetim
 
 
 def _clock(at: datetime | None) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC" if at is not None else "?"
+    return f"{at.isoformat(' ', 'seconds')[:19]} UTC" if at is not None else "?"
 
 
 def _length(span: timedelta) -> str:

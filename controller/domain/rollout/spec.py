@@ -114,6 +114,13 @@ class Amount(ConfigPart):
         return self.count if self.count is not None else ceil(total * (self.percent or 0.0) / 100 - 1e-9)
 
 
+def _percent(value: Any) -> Any:
+    return value.strip().removesuffix("%") if isinstance(value, str) else value
+
+
+Percent = Annotated[float, BeforeValidator(_percent), Field(gt=0, le=100)]
+"""``10`` or ``10%``."""
+
 Labels = dict[str, Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else v)]]
 """Label → the values of which a store has to have one. All labels have to match."""
 
@@ -128,7 +135,7 @@ class Selector(ConfigPart):
 
     names: Annotated[tuple[Name, ...], Field(max_length=MAX_NAMES)] = ()
     labels: Labels = Field(default_factory=dict)
-    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    percent: Percent | None = None
     """Of those that match otherwise; the same ones every time, chosen by a hash of rollout and store name."""
     exclude: Exclusion = Exclusion()
 
@@ -248,7 +255,7 @@ class StagedGate(ConfigPart):
     """The model lies on the nodes before a wave begins."""
 
     kind: Literal["staged"]
-    percent: Annotated[float, Field(gt=0, le=100)] = 98.0
+    percent: Percent = 98.0
     """Of the wave's stores."""
 
 

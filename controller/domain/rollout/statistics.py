@@ -14,11 +14,15 @@ MAD_TO_SD = 1.4826
 """Median absolute deviation to standard deviation of a normal distribution (Rousseeuw and Croux, 1993)."""
 EXACT_UP_TO = 12
 """Sums of more values are taken to be near enough to Student's t (central limit theorem)."""
-GRID = 0.1
+GRID = 0.25
 """Step, in robust standard deviations, to which values are rounded."""
-GRID_END = 300
+GRID_END = 120
 """Steps; values further out count as being there."""
+FAR = 0.25
+"""Kernels of far values are as wide as this share of their distance, so that the tail goes on as it came (an
+adaptive kernel; Silverman, 1986, section 5.3)."""
 MAX_DF = 200
+Z_99 = 2.326
 
 
 def theil_sen(points: Sequence[tuple[float, float]]) -> float | None:
@@ -26,6 +30,17 @@ def theil_sen(points: Sequence[tuple[float, float]]) -> float | None:
     may be wrong. None when all have the same abscissa."""
     slopes = [(y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(points, 2) if x1 != x2]
     return median(slopes) if slopes else None
+
+
+def theil_sen_lower(points: Sequence[tuple[float, float]]) -> float | None:
+    """What the slope exceeds with 99% confidence (one-sided), by Kendall's variance (Gilbert, 1987, 16.4.2);
+    None with fewer than five points."""
+    n = len(points)
+    slopes = sorted((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in combinations(points, 2) if x1 != x2)
+    if n < 5 or not slopes:
+        return None
+    below = int((len(slopes) - Z_99 * sqrt(n * (n - 1) * (2 * n + 5) / 18)) / 2)
+    return slopes[max(0, below)]
 
 
 def robust_scale(values: Sequence[float]) -> float:
@@ -61,8 +76,8 @@ def student_tail(t: float, df: float) -> float:
 
 
 def kernel_tail(t: float) -> float:
-    """P(T > t) of Student's t with 4 degrees of freedom, in closed form (Shaw, 2006). The smoothing kernel: its
-    heavy tail stands for what is too rare to be in a sample."""
+    """P(T > t) of Student's t with 4 degrees of freedom, in closed form (Shaw, 2006). The smoothing kernel:
+    its heavy tail stands for what is too rare to be in a sample."""
     square = 1 + t * t / 4
     return max(0.0, 0.5 - 0.375 * t / sqrt(square) * (1 - t * t / square / 12))
 
@@ -116,19 +131,20 @@ class Placebo:
 
     def tail(self, total: float, n: int) -> float:
         """P(sum of ``n`` values ≥ ``total``)."""
-        if n > EXACT_UP_TO:
-            return student_tail(total / (self._sd * sqrt(n)), self._df)
-        width = self._bandwidth * sqrt(n)
-        inside = self._sum(n).items()
-        return sum(share * kernel_tail((total - step * GRID) / width) for step, share in inside)
+        return self._beyond(total, n, 1)
 
     def below(self, total: float, n: int) -> float:
         """P(sum of ``n`` values ≤ ``total``)."""
+        return self._beyond(-total, n, -1)
+
+    def _beyond(self, total: float, n: int, sign: int) -> float:
         if n > EXACT_UP_TO:
-            return student_tail(-total / (self._sd * sqrt(n)), self._df)
+            return student_tail(total / (self._sd * sqrt(n)), self._df)
         width = self._bandwidth * sqrt(n)
-        inside = self._sum(n).items()
-        return sum(share * kernel_tail((step * GRID - total) / width) for step, share in inside)
+        return sum(
+            share * kernel_tail((total - sign * step * GRID) / max(width, FAR * abs(step) * GRID))
+            for step, share in self._sum(n).items()
+        )
 
     def _sum(self, n: int) -> dict[int, float]:
         if n not in self._sums:

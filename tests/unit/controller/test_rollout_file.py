@@ -1,7 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contract.errors import ConfigError
@@ -36,6 +36,7 @@ def test_a_good_file_is_read_and_survives_the_api() -> None:
     assert spec.windows[0].start.hour == 22
     assert spec.limits.failures == Amount(count=3)
     assert read_rollout(spec.model_dump(mode="json"), now=NOW) == spec
+    assert load_rollout("name: a\nrelease: v1\nselect: {percent: 10%}").select.percent == 10
     assert load_rollout("name: a\nrelease: v1\n") == RolloutSpec(name="a", release="v1")
 
 
@@ -106,6 +107,7 @@ def test_what_is_no_object_is_refused(data: object) -> None:
         read_rollout(data)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.binary(max_size=200))
 def test_any_text_is_read_or_refused(text: str | bytes) -> None:
     try:
@@ -121,6 +123,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(RolloutSpec.model_fields)),

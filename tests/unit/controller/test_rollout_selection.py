@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.domain.rollout.selection import Refusal, Selected, StoreFacts, select
@@ -103,6 +103,7 @@ def test_the_choice_does_not_depend_on_the_order_and_differs_between_rollouts() 
 labels = st.fixed_dictionaries({"hw": st.sampled_from("abcd"), "cam": st.sampled_from("xyz")})
 
 
+@settings(deadline=None)
 @given(st.lists(labels, min_size=1, max_size=40), st.integers(1, 12))
 def test_a_first_wave_has_every_value_or_is_refused_with_a_size_that_does(
     marks: list[dict[str, str]], size: int
