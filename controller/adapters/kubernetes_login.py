@@ -116,8 +116,8 @@ def login(
 
 
 def _read(where: str) -> Any:
-    """The parsed file, or files with ``:`` between them. Reading YAML would be a third of a look at a store, so
-    what was parsed is kept until a file is another one. Raises ``ConfigException``, ``OSError``."""
+    """The parsed file, or files with ``:`` between them. Reading YAML would be a third of a look at a store,
+    so what was parsed is kept until a file is another one. Raises ``ConfigException``, ``OSError``."""
     files = tuple(Path(part).expanduser() for part in where.split(os.pathsep) if part)
     states = tuple(
         (s.st_ino, s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat())
