@@ -290,6 +290,9 @@ def stores_add(
     kubeconfig: Annotated[str | None, typer.Option(help="Kubeconfig file at the controller.")] = None,
     context: Annotated[str | None, typer.Option(help="Context in the kubeconfig.")] = None,
     namespace: Annotated[str | None, typer.Option(help="Namespace in the store's cluster.")] = None,
+    node_label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE of its camera nodes, in a cluster of several stores.")
+    ] = None,
     share_cameras: Annotated[
         bool, typer.Option("--share-cameras", help="Several camera nodes: each camera is watched by one.")
     ] = False,
@@ -311,7 +314,9 @@ def stores_add(
             "accelerator": accelerator,
             "device_group": device_group,
         }
-        shared = {"share_cameras": True} if share_cameras else {}
+        shared: dict[str, Any] = {"share_cameras": True} if share_cameras else {}
+        if node_label:
+            shared["node_selector"] = _labels(node_label)
         body: dict[str, Any] = {
             "name": name,
             "labels": _labels(label or []),

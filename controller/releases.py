@@ -114,8 +114,10 @@ def workload_of(
     peers = store.cluster.get("kind") != "local"
     if refusal := accelerator_refusal(store.cluster):
         raise PermanentError(f"store {store.name}: {refusal}; register it again")
+    nodes = store.cluster.get("node_selector") or {}
     settings = replace(
         fleet,
+        node_selector={**fleet.node_selector, **nodes},
         namespace=namespace,
         peers=peers,
         camera_leases=_camera_leases(store),

@@ -38,6 +38,9 @@ def register_store(
         raise InvalidError(f"cluster kind {cluster.get('kind')!r}: use one of {', '.join(CLUSTER_KINDS)}")
     if refusal := accelerator_refusal(cluster):
         raise InvalidError(refusal)
+    selector = cluster.get("node_selector", {})
+    if not isinstance(selector, Mapping) or not all(isinstance(value, str) for value in selector.values()):
+        raise InvalidError("node_selector: write labels and their values, such as {zone: berlin-01}")
     config = checked_config(name, config_yaml) if config_yaml is not None else None
     timezone = config.timezone if config else "UTC"
     store = Store(name, timezone, dict(labels), dict(cluster), None, now)

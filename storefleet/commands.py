@@ -36,6 +36,7 @@ PROVIDERS = (
     Provider("controller.cli_shadow", "controller", ("shadow",)),
     Provider("controller.models.cli", "controller", ("models",)),
     Provider("camera_sims.cli", "sim", ("sim",)),
+    Provider("storefleet.fleet_sim.cli", "sim", ("sim",)),
     Provider("k3s.testbed.cli", "controller", ("testbed",)),
     Provider("storefleet.demo.cli", "sim", ("demo",)),
 )

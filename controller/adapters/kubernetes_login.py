@@ -1,6 +1,6 @@
 """Who we are at a store's Kubernetes API: the part of a kubeconfig that a connection needs.
 
-The file is read for every connection, so that a renewed certificate or token counts from the next call
+The file is looked at for every connection, so that a renewed certificate or token counts from the next call
 on. Keys and certificates that are written in the kubeconfig lie in files only as long as the connection.
 
 Exec plug-ins (GKE, EKS, AKS …) are run here and not by the client library, which waits for them without
@@ -19,6 +19,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,7 @@ def login(
     Raises ``ConfigException`` and what reading YAML may raise for a file that cannot be used,
     ``PermanentError`` and ``TransientError`` for a plug-in that fails.
     """
-    where = str(kubeconfig) if kubeconfig else KUBE_CONFIG_DEFAULT_LOCATION
-    merged = KubeConfigMerger(where).config  # type: ignore[no-untyped-call]
-    if merged is None:
-        raise ConfigException(f"no such file: {where}")
+    merged = _read(str(kubeconfig) if kubeconfig else KUBE_CONFIG_DEFAULT_LOCATION)
     name = context or merged["current-context"]
     chosen = merged["contexts"].get_with_name(name)["context"]
     cluster_node = merged["clusters"].get_with_name(chosen["cluster"])["cluster"]
@@ -115,6 +113,25 @@ def login(
         "contexts": [{"name": "store", "context": {"cluster": "store", "user": "user"}}],
         "current-context": "store",
     }
+
+
+def _read(where: str) -> Any:
+    """The parsed file, or files with ``:`` between them. Reading YAML would be a third of a look at a store,
+    so what was parsed is kept until a file is another one. Raises ``ConfigException``, ``OSError``."""
+    files = tuple(Path(part).expanduser() for part in where.split(os.pathsep) if part)
+    states = tuple(
+        (s.st_ino, s.st_mtime_ns, s.st_size) for file in files if file.exists() and (s := file.stat())
+    )
+    return _parse(where, states)
+
+
+@lru_cache(maxsize=4096)
+def _parse(where: str, states: tuple[tuple[int, int, int], ...]) -> Any:
+    """``states`` tell a file from what it was before."""
+    merged = KubeConfigMerger(where).config  # type: ignore[no-untyped-call]
+    if merged is None:
+        raise ConfigException(f"no such file: {where}")
+    return merged
 
 
 def run_plugin(

@@ -25,7 +25,8 @@ class Store:
     labels: Mapping[str, str] = field(default_factory=dict)
     cluster: Mapping[str, Any] = field(default_factory=dict)
     """``{"kind": "local"}``, or kind ``kubernetes`` with ``kubeconfig`` (a reference, never its
-    contents), ``context`` and ``namespace``."""
+    contents), ``context``, ``namespace`` and ``node_selector``: labels that tell this store's camera nodes
+    from those of other stores in the same cluster."""
     config_digest: str | None = None
     """Digest of the current store configuration."""
     created_at: datetime | None = None

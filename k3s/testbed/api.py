@@ -105,7 +105,7 @@ class Api:
         if self.access.token:
             headers["Authorization"] = f"Bearer {self.access.token}"
         connection = http.client.HTTPSConnection(
-            url.hostname or "", url.port or 443, timeout=self.timeout_s, context=_context(self.access)
+            url.hostname or "", url.port or 443, timeout=self.timeout_s, context=ssl_context(self.access)
         )
         try:
             target = f"{url.path}{path}" + (f"?{urlencode(query)}" if query else "")
@@ -123,7 +123,7 @@ class Api:
         return content
 
 
-def _context(access: Access) -> ssl.SSLContext:
+def ssl_context(access: Access) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=access.authority.decode() or None)
     if access.certificate:
         with TemporaryDirectory() as directory:  # ssl takes client certificates from files only

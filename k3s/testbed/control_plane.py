@@ -8,7 +8,8 @@ import os
 import platform
 import secrets
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from k3s.testbed.api import Api
@@ -35,6 +36,8 @@ class SeparatePrograms:
     files: StoreFiles
     kubernetes: Kubernetes
     ledger: Ledger
+    arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """More of them, by program; they come last, so that they win."""
 
     @property
     def authority(self) -> Authority:
@@ -96,7 +99,8 @@ class SeparatePrograms:
         command = self._command(program)
         if command is None or self.ledger.runs(key):
             return
-        inside = ["nsenter", f"--net=/run/netns/{self.store.netns}", *command]
+        more = self.arguments.get(program, ())
+        inside = ["nsenter", f"--net=/run/netns/{self.store.netns}", *command, *more]
         # etcd 3.4 asks to be told that one knows it is less well tested on ARM.
         environment = {"ETCD_UNSUPPORTED_ARCH": "arm64"} if platform.machine() == "aarch64" else {}
         self.ledger.record(key, start(inside, self.files.logs / f"{program}.log", environment))

@@ -54,6 +54,8 @@ class Options:
     nodes: tuple[int, ...] = (1,)
     kubeconfigs: tuple[Path, ...] = ()
     labels: Mapping[str, str] = field(default_factory=lambda: dict(CAMERA_NODE))
+    arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """More arguments of a control plane's programs, by program (not k3s)."""
     directory: Path | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
@@ -211,7 +213,7 @@ class Testbed:
         plane: ControlPlane = (
             K3sServer(plan, files, kubernetes.k3s, ledger)
             if kubernetes.k3s
-            else SeparatePrograms(plan, files, kubernetes, ledger)
+            else SeparatePrograms(plan, files, kubernetes, ledger, self.options.arguments)
         )
         return Store(plan.name, files.kubeconfig, tuple(nodes), Own(plan, files, plane, ledger))
 
