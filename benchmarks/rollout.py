@@ -6,7 +6,7 @@ Every store is a namespace with a node; a fake kubelet answers for the nodes. Ne
     python -m benchmarks.rollout --stores 100 --shape 20/30/50 --concurrency 50% --json rollout.json
 
 Several rounds go from v1 to v2 and back. Then the controller is killed in the middle of one and started
-again. At last the same DaemonSets are changed in the same waves without any controller, which is the floor that
+again. At last the same DaemonSets are changed in the same waves without any controller: the floor that
 Kubernetes sets. The published figure beside ours is for placements that make no pods and wait for no gate.
 """
 

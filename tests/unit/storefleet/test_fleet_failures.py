@@ -1,5 +1,6 @@
 """Who gets which failure, and what it does to a pod."""
 
+import itertools
 from datetime import UTC, datetime
 
 import pytest
@@ -102,7 +103,7 @@ def test_a_slow_pod_is_seen_to_be_on_its_way() -> None:
 def test_a_crash_loop_counts_its_restarts_and_pauses_longer_each_time() -> None:
     loop = [s for s in course(Character(1.0, 1.0, Kind.CRASH_LOOP), armed=True) if s.waiting]
     assert [status.restarts for status in loop] == list(range(1, len(loop) + 1))
-    pauses = [after.after_s - before.after_s for before, after in zip(loop, loop[1:], strict=False)]
+    pauses = [after.after_s - before.after_s for before, after in itertools.pairwise(loop)]
     assert pauses == sorted(pauses)
     assert {status.waiting for status in loop} == {"CrashLoopBackOff"}
 

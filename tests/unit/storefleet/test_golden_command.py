@@ -6,7 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from contract.golden import check
-from storefleet.cli import build_app
+from storefleet.commands import build_app
 
 
 def golden(*words: str) -> Result:
