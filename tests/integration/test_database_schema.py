@@ -243,7 +243,7 @@ def fleet_of(database: Database, stores: int) -> list[Deployment]:
         repositories.releases.add(ReleaseRecord("r1", DIGEST, "image", T0))
         for deployment in made:
             repositories.stores.add(Store(deployment.store, created_at=T0))
-            repositories.deployments.supersede(deployment)
+            repositories.deployments.supersede([deployment])
     return made
 
 
@@ -263,7 +263,7 @@ def test_revision_changes_with_every_deployment_and_with_nothing_else(database: 
     assert look(database) == (first, wanted)
     again = replace(made[1], rollout_id=uuid4(), generation=2)
     with database.writing() as repositories:
-        repositories.deployments.supersede(again)
+        repositories.deployments.supersede([again])
     second, wanted = look(database)
     assert (again.store, again.rollout_id) in wanted
     assert len({empty, first, second}) == 3

@@ -63,7 +63,7 @@ def database(database_url: str) -> Iterator[Database]:
         made = Deployment(
             NEW, "store-0", "v2", "present", 1, "ready", "ready", "x", READY, applied_at=READY, ready_at=READY
         )
-        repositories.deployments.supersede(made)
+        repositories.deployments.supersede([made])
     yield database
     database.close()
 

@@ -60,7 +60,7 @@ def database(tmp_path: Path, now: datetime, key: SigningKey) -> Iterator[Databas
         repositories.models.add(Model(MODEL, "shelf", "1", "onnx", 9, signed.model_dump(), now))
         repositories.releases.add(ReleaseRecord("v1", MODEL, "agent:1", now))
         repositories.deployments.supersede(
-            Deployment(ROLLOUT, "berlin-01", "v1", "present", 1, "pending", "", "admin", now)
+            [Deployment(ROLLOUT, "berlin-01", "v1", "present", 1, "pending", "", "admin", now)]
         )
     yield database
     database.close()
