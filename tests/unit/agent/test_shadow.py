@@ -225,7 +225,7 @@ def test_budget_spaces_the_samples(bench: Bench) -> None:
     bench.runner.obey(order(cpu_percent=10.0))
     began = time.monotonic()
     bench.until(lambda: bench.frames >= 4)
-    assert time.monotonic() - began >= 0.3, "the first is free, and the burst pays a little"
+    assert time.monotonic() - began >= 0.34, "three are paid when the fourth is looked at, 25 ms by the burst"
     report = bench.runner.report()
     assert report is not None
     assert report.cpu_ms == pytest.approx(20.0)

@@ -12,10 +12,9 @@ from camera_sims.dataset import write_dataset
 from camera_sims.golden import golden_set
 from contract.errors import SignatureError
 from contract.golden import GoldenClass, GoldenReport, check, decode_golden_manifest, pack
-from contract.signing import digest_bytes, load_public_keys, verify
+from contract.signing import Signed, digest_bytes, load_public_keys, verify
 from contract.topics import DeviceTopics
 from contract.workload import Env, ModelManifest
-from controller import golden
 from controller.adapters.database import Database, migrate, open_database
 from controller.domain.fleet import Store
 from controller.domain.golden import GoldenCheck, store_outcome, take_in
@@ -98,7 +97,7 @@ def test_imported_set_is_signed_kept_and_listed(
     assert found.digest == digest_bytes(archive)
     (listed,) = sets.page(PageRequest(10)).items
     assert listed == found
-    signed = golden.Signed.model_validate(dict(listed.manifest))
+    signed = Signed.model_validate(dict(listed.manifest))
     manifest = decode_golden_manifest(verify(signed, load_public_keys(key.public_pem)).encode())
     assert (manifest.digest, manifest.frames, manifest.counts) == (found.digest, 2, dict(found.counts))
     with pytest.raises(SignatureError):
