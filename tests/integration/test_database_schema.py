@@ -277,9 +277,9 @@ def test_deployment_that_is_committed_late_is_not_overlooked(postgres_url: str) 
     early = replace(made[0], rollout_id=uuid4(), generation=2, created_at=T0 + timedelta(seconds=1))
     late = replace(made[1], rollout_id=uuid4(), generation=2, created_at=T0 + timedelta(seconds=2))
     with database.writing() as slow:
-        slow.deployments.supersede(early)
+        slow.deployments.supersede([early])
         with database.writing() as quick:
-            quick.deployments.supersede(late)
+            quick.deployments.supersede([late])
         seen, wanted = look(database)
         assert (early.store, early.rollout_id) not in wanted
     after, wanted = look(database)
