@@ -282,7 +282,8 @@ class RolloutRepository(Protocol):
 
     def lock(self, name: str, expected_revision: int) -> None:
         """Nobody else changes it until the end of the transaction. Whoever changes a rollout and its stores'
-        deployments locks it first, so that no two wait for each other. Raises ``ConflictError`` as ``save``."""
+        deployments locks it first, so that no two wait for each other. Raises ``ConflictError`` as
+        ``save``."""
 
     def unsettled(self) -> list[Rollout]:
         """Those that have been started and for which something may still have to be done, by name."""
