@@ -325,7 +325,8 @@ class RolloutRepository(Protocol):
     def add(self, rollout: Rollout) -> None:
         """Raises ``ConflictError`` when the name is taken."""
 
-    def get(self, name: str) -> Rollout | None: ...
+    def get(self, name: str, *, locked: bool = False) -> Rollout | None:
+        """``locked``: nobody else changes it until the end of the writing transaction."""
 
     def save(self, rollout: Rollout, expected_revision: int, *, settled: bool = False) -> None:
         """Replace it; its revision becomes ``expected_revision + 1``. ``settled``: it has ended, and no store

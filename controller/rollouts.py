@@ -53,7 +53,7 @@ class RolloutService:
         spec = read_spec(file, now)
         with self._transactions.writing() as repositories:
             select_stores(repositories, spec)
-            before = repositories.rollouts.get(spec.name)
+            before = repositories.rollouts.get(spec.name, locked=True)
             if before is not None and before.status is not Status.DRAFT:
                 raise ConflictError(
                     f"rollout {spec.name} is {before.status}; once started it stays as it was written. "
@@ -227,9 +227,9 @@ def select_stores(repositories: Repositories, spec: RolloutSpec) -> Selected:
     return found
 
 
-def get_rollout(repositories: Repositories, name: str) -> Rollout:
+def get_rollout(repositories: Repositories, name: str, *, locked: bool = False) -> Rollout:
     """Raises ``NotFoundError``."""
-    found = repositories.rollouts.get(name)
+    found = repositories.rollouts.get(name, locked=locked)
     if found is None:
         raise NotFoundError(
             f"rollout {name[:80]!r} does not exist; storefleet rollout list shows those that do"
@@ -244,7 +244,7 @@ def known_store(repositories: Repositories, name: str) -> None:
 
 
 def _allowed(repositories: Repositories, name: str, verb: Verb) -> Rollout:
-    rollout = get_rollout(repositories, name)
+    rollout = get_rollout(repositories, name, locked=True)  # the executor may be about to change it, too
     words = refusal(rollout, verb)
     if words is not None:
         raise ConflictError(words)

@@ -513,7 +513,8 @@ def test_a_release_that_was_given_up_while_its_store_was_looked_at_is_not_applie
             applied.append(workload.daemon_set["spec"]["template"]["spec"]["containers"][0]["image"])
             return super().apply(workload)
 
-    given_up, applied = [True], []
+    given_up = [True]
+    applied: list[str] = []
     cluster = Slow()
     centre.add_store("berlin-01", cluster)
     centre.release("v1")

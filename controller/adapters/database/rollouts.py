@@ -44,8 +44,9 @@ class Rollouts:
         values = _values(rollout) | {"name": rollout.name, "settled": False}
         self._connection.execute(insert(rollouts), values)
 
-    def get(self, name: str) -> Rollout | None:
-        found = self._several(select(rollouts).where(rollouts.c.name == name))
+    def get(self, name: str, *, locked: bool = False) -> Rollout | None:
+        query = select(rollouts).where(rollouts.c.name == name)
+        found = self._several(query.with_for_update() if locked else query)
         return found[0] if found else None
 
     def save(self, rollout: Rollout, expected_revision: int, *, settled: bool = False) -> None:

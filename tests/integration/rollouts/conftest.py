@@ -182,7 +182,9 @@ class World:
             yield
         finally:
             stop.set()
-            for thread in threads:
+            # Their pools finish what is under way, on connections of their own.
+            pools = [t for t in threading.enumerate() if t.name.startswith(("reconcile", "judge"))]
+            for thread in (*threads, *pools):
                 thread.join(20)
                 assert not thread.is_alive()
 
