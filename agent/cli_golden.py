@@ -112,7 +112,13 @@ def _tools(settings: RunSettings, cache: ModelCache, manifest: GoldenManifest) -
     def load() -> Detector:
         model = read_manifest(settings.model_manifest_file, settings.trusted_keys_file)
         path = cache.verified(model)
-        return open_detector(path, settings.runtime, threads=settings.threads or None, version=model.version)
+        return open_detector(
+            path,
+            settings.runtime,
+            threads=settings.threads or None,
+            version=model.version,
+            device=settings.detector_device,
+        )
 
     def open_set() -> BinaryIO:
         path = cache.verified(manifest)

@@ -32,6 +32,8 @@ that a newer controller, which would build a slightly different object, sees no 
 STORE_LABEL = "storefleet.io/store"
 CAMERA_NODE_LABEL = "storefleet.io/camera-node"
 
+GOLDEN_STEP = "golden-set"
+"""The init container that replays the golden set."""
 AGENT_UID = 10001
 """The user of the agent image; the node's data directory must belong to it."""
 
@@ -311,10 +313,11 @@ def _pod_spec(release: Release, site: StoreSite, rollout_id: str, settings: Work
 
 
 def _add_accelerator(spec: Manifest, accelerator: Accelerator) -> None:
-    """Only the agent computes; a device plugin brings the device into its container."""
-    agent = spec["containers"][0]
-    limits = {**agent["resources"]["limits"], accelerator.resource: "1"}
-    agent["resources"] = {**agent["resources"], "limits": limits}
+    """A device plugin brings the device into the containers that compute."""
+    replay = [step for step in spec["initContainers"] if step["name"] == GOLDEN_STEP]
+    for container in (*spec["containers"], *replay):
+        limits = {**container["resources"]["limits"], accelerator.resource: "1"}
+        container["resources"] = {**container["resources"], "limits": limits}
     if accelerator.runtime_class:
         spec["runtimeClassName"] = accelerator.runtime_class
     if accelerator.device_group is not None:
@@ -326,7 +329,7 @@ def _golden_step(site: StoreSite, settings: WorkloadSettings, common: Manifest) 
     """With a surge, the agent of the release before goes on until this passes."""
     if site.golden is None:
         return []
-    return [{"name": "golden-set", "command": [*settings.command, "golden"], **common}]
+    return [{"name": GOLDEN_STEP, "command": [*settings.command, "golden"], **common}]
 
 
 _ACCOUNT_VOLUME: Manifest = {
