@@ -5,35 +5,22 @@ each time, so that a judgement costs about the same in a fleet of any size.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeVar
 from uuid import UUID
 
 from contract.errors import ConfigError
 from contract.store_config import load_store_config
 from controller.domain.fleet import Camera, Device
-from controller.domain.golden import GoldenOutcome, store_outcome
 from controller.domain.quality import NOT_DEPLOYED, Mark, MemoryBucket, QualityBucket
 from controller.domain.records import Deployment
 from controller.domain.rollout import fresh
-from controller.domain.rollout.evidence import (
-    CameraNow,
-    Cluster,
-    Evidence,
-    GoldenResult,
-    Heartbeat,
-    ShadowResult,
-    StoreEvidence,
-)
+from controller.domain.rollout.evidence import CameraNow, Cluster, Evidence, Heartbeat, StoreEvidence
 from controller.domain.rollout.gates import hours_of
 from controller.domain.rollout.hours import DAYS, LOOK_BACK, MAX_CONTROLS
 from controller.domain.rollout.state import Rollout, StoreNow, StoreRecord
-from controller.domain.shadow import ShadowFigures, store_shadow
 from controller.ports import Repositories
-
-OfStore = TypeVar("OfStore", QualityBucket, GoldenOutcome, ShadowFigures)
 
 MAX_CONFIGS = 5_000
 """Frame rates of that many configurations are remembered."""
@@ -60,7 +47,6 @@ class EvidenceReader:
         wave = [name for name in rollout.waves[wave_index].stores if name in stores]
         found = self._present(repositories, wave, records, stores, now)
         spec = rollout.spec
-        found = _with_candidate(repositories, found, {gate.kind for gate in spec.gates}, model_digest)
         if any(gate.kind in ("quality", "performance") for gate in spec.gates):
             found = self._with_day(repositories, found)
         evidence = Evidence(model_digest, found)
@@ -130,7 +116,7 @@ class EvidenceReader:
         if not ready:
             return dict(found)
         span = min(ready) - LOOK_BACK, max(ready) + DAYS * LOOK_BACK
-        by_store = _grouped(repositories.quality.of_stores(found, [span]))
+        by_store = _by_store(repositories.quality.of_stores(found, [span]))
         return {
             name: replace(
                 store,
@@ -156,7 +142,7 @@ class EvidenceReader:
         if hours is None or not hours.after or not hours.before:
             return evidence
         controls = _controls(rollout.name, records, stores)
-        by_store = _grouped(repositories.quality.of_stores((*evidence.stores, *controls), hours.spans()))
+        by_store = _by_store(repositories.quality.of_stores((*evidence.stores, *controls), hours.spans()))
         found = {
             name: replace(store, quality=_union(store.quality, by_store.get(name, ())))
             for name, store in evidence.stores.items()
@@ -164,41 +150,6 @@ class EvidenceReader:
         for name in controls:
             found[name] = StoreEvidence(name, stores[name].labels, quality=by_store.get(name, ()))
         return replace(evidence, stores=found)
-
-
-def _with_candidate(
-    repositories: Repositories, found: dict[str, StoreEvidence], kinds: Collection[str], model_digest: str
-) -> dict[str, StoreEvidence]:
-    """What the stores' nodes said of the new model on the golden set, and in the shadow of their own."""
-    if "golden" in kinds:
-        outcomes = _grouped(repositories.golden.results(found, model_digest))
-        for name, store in found.items():
-            told = store_outcome(outcomes.get(name, ()), model_digest, store.deployment)
-            if told is not None and store.deployment is not None:
-                result = GoldenResult(told.model_digest, told.at, told.recall, told.count_error)
-                found[name] = replace(store, golden=result)
-    if "shadow" in kinds:
-        figures = _grouped(repositories.shadows.results(found, model_digest))
-        for name, store in found.items():
-            if (sums := store_shadow(figures.get(name, ()), model_digest)) is not None:
-                shadow = ShadowResult(
-                    sums.model_digest,
-                    sums.at,
-                    sums.frames,
-                    sums.agreed,
-                    sums.only_current,
-                    sums.only_candidate,
-                    sums.cpu_percent,
-                )
-                found[name] = replace(store, shadow=shadow)
-    return found
-
-
-def _grouped(told: Iterable[OfStore]) -> dict[str, list[OfStore]]:
-    found: dict[str, list[OfStore]] = {}
-    for one in told:
-        found.setdefault(one.store, []).append(one)
-    return found
 
 
 def _controls(rollout: str, records: Mapping[str, StoreRecord], stores: Mapping[str, StoreNow]) -> list[str]:
@@ -209,6 +160,13 @@ def _controls(rollout: str, records: Mapping[str, StoreRecord], stores: Mapping[
 
     untouched = [name for name in stores if name not in records or records[name].deployment is None]
     return sorted(sorted(untouched, key=place)[:MAX_CONTROLS])
+
+
+def _by_store(buckets: Iterable[QualityBucket]) -> dict[str, list[QualityBucket]]:
+    found: dict[str, list[QualityBucket]] = {}
+    for bucket in buckets:
+        found.setdefault(bucket.store, []).append(bucket)
+    return found
 
 
 def _union(a: Sequence[QualityBucket], b: Sequence[QualityBucket]) -> list[QualityBucket]:

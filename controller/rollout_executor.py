@@ -21,7 +21,6 @@ from controller.domain.rollout.state import ENDED, GateVerdict, Phase, Plan, Rol
 from controller.errors import ConflictError, ControllerError, TransientError
 from controller.ports import Repositories, Transactions
 from controller.rollout_picture import Picture, latest_verdicts, owners_of_stores, take_picture
-from controller.rollout_shadows import keep_shadows
 from controller.rollout_steps import carry_out
 
 log = logging.getLogger(__name__)
@@ -154,10 +153,6 @@ class RolloutExecutor:
         pause = {None: self._tempo.idle_s, True: self._tempo.judge_s, False: self._tempo.soak_s}[judging]
         track.due = self._next_look(plan, pause, now)
         settled = _is_settled(picture, plan)
-        try:
-            keep_shadows(self._transactions, picture, now)
-        except ControllerError as error:
-            log.warning("rollout %s: shadow runs not ordered, trying again: %s", name, error)
         if plan.steps or settled:
             try:
                 with self._transactions.writing() as repositories:

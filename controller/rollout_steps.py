@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from controller import golden
 from controller.deploying import DeploymentOrder, Made, make_deployments
 from controller.domain.journal import AuditEntry
 from controller.domain.rollout.apply import record_after, rollout_after
-from controller.domain.rollout.spec import GoldenGate
 from controller.domain.rollout.state import (
     ChangeStatus,
     Deploy,
@@ -44,7 +42,6 @@ def carry_out(
     before = picture.rollout
     repositories.rollouts.lock(before.name, before.revision)
     made = _deploy(repositories, picture, steps, now, new_id)
-    _demand_golden(repositories, before, steps, made)
     rollout, records = _after(picture, steps, made, now)
     if rollout == before and not records and not settled:
         return False
@@ -79,20 +76,6 @@ def _deploy(
         rollout=name,
         check_current=True,
     )
-
-
-def _demand_golden(repositories: Repositories, rollout: Rollout, steps: Sequence[Step], made: Made) -> None:
-    """Have the new model pass the golden set on the nodes, where a gate asks for that."""
-    to = [step.store for step in steps if isinstance(step, Deploy) and step.store in made.deployments]
-    for gate in rollout.spec.gates:
-        if isinstance(gate, GoldenGate) and to:
-            golden.demand(
-                repositories,
-                [made.deployments[store].rollout_id for store in to],
-                min_recall=gate.min_recall,
-                max_count_error=gate.max_count_error,
-                golden=gate.set,
-            )
 
 
 def _after(

@@ -17,7 +17,7 @@ from controller.deploying import load_release
 from controller.domain.journal import AuditEntry
 from controller.domain.rollout.records import Deferral
 from controller.domain.rollout.selection import Refusal, Selected, StoreFacts, select
-from controller.domain.rollout.spec import GoldenGate, RolloutSpec
+from controller.domain.rollout.spec import RolloutSpec
 from controller.domain.rollout.state import Approval, Rollout, Status, StoreRecord
 from controller.domain.rollout.verbs import (
     Verb,
@@ -30,7 +30,6 @@ from controller.domain.rollout.verbs import (
     with_status,
 )
 from controller.errors import ConflictError, InvalidError, NotFoundError
-from controller.golden import find_set
 from controller.ports import Repositories, Transactions
 from controller.rollout_file import load_rollout, read_rollout
 from controller.rollout_picture import take_picture
@@ -220,12 +219,6 @@ def select_stores(repositories: Repositories, spec: RolloutSpec) -> Selected:
     problems = [
         f"after: there is no rollout {name}; create it first" for name in spec.after if name not in known
     ]
-    for gate in spec.gates:
-        if isinstance(gate, GoldenGate):
-            try:
-                find_set(repositories, gate.set)
-            except NotFoundError as error:
-                problems.append(f"golden gate: {error}")
     found = select(spec, fleet)
     if isinstance(found, Refusal):
         problems += found.problems

@@ -109,10 +109,6 @@ class Shadows:
             self._connection, select(shadow_orders), request, order, lambda row: ShadowRun(**row._mapping)
         )
 
-    def ordered_by(self, actor: str) -> list[ShadowRun]:
-        query = select(shadow_orders).where(shadow_orders.c.requested_by == actor)
-        return [ShadowRun(**row._mapping) for row in self._connection.execute(query)]
-
     def revision(self, now: datetime) -> tuple[int, str, str]:
         """Counts a run that has come to its end as gone."""
         columns = shadow_orders.c

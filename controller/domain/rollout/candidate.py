@@ -32,25 +32,15 @@ def staged(gate: StagedGate, evidence: Evidence, names: Iterable[str], since: da
     return (Verdict.PASS if 100 * done >= gate.percent * total else Verdict.INCONCLUSIVE), words, figures
 
 
-def golden(
-    gate: GoldenGate, evidence: Evidence, names: Iterable[str], fresh: Fresh, since: datetime
-) -> tuple[Verdict, str, dict[str, object], datetime | None]:
-    """Every store has to hold every class: it is the same clips everywhere. ``names``: the wave's stores. One
-    whose replay failed never becomes ready, so results count before that, too."""
+def golden(gate: GoldenGate, evidence: Evidence, fresh: Fresh, since: datetime) -> Said:
+    """Every store has to hold every class: it is the same clips everywhere."""
     bad, missing = [], []
     worst_recall, worst_error = 1.0, 0.0
-    ready = {store.store for store in fresh.stores}
-    newest: datetime | None = None
-    updated = [evidence.stores[name] for name in sorted(names) if name in evidence.stores]
-    for store in updated:
+    for store in fresh.stores:
         result = store.golden
-        if store.left_out or store.deployment is None:
-            continue
         if result is None or result.model_digest != evidence.model_digest or result.at < since:
-            if store.store in ready:
-                missing.append(f"no golden result of the new model from {store.store}")
+            missing.append(f"no golden result of the new model from {store.store}")
             continue
-        newest = result.at if newest is None else max(newest, result.at)
         if not result.recall or result.recall.keys() != result.count_error.keys():
             missing.append(f"the golden result of {store.store} lacks recall or count error of some class")
             continue
@@ -66,13 +56,13 @@ def golden(
                 bad.append(f"count error of {name} is {error:.3g} in {store.store} ({limit})")
     figures: dict[str, object] = {"recall": worst_recall, "count_error": worst_error}
     if bad:
-        return Verdict.FAIL, listed(bad), figures, newest
-    if missing or not fresh.stores:
-        return Verdict.INCONCLUSIVE, listed(missing or fresh.waiting), {}, newest
+        return Verdict.FAIL, listed(bad), figures
+    if missing:
+        return Verdict.INCONCLUSIVE, listed(missing), {}
     words = (
         f"recall {worst_recall:.3g} and count error {worst_error:.3g} at worst, in {len(fresh.stores)} stores"
     )
-    return Verdict.PASS, words, figures, newest
+    return Verdict.PASS, words, figures
 
 
 def shadow(

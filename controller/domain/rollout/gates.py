@@ -76,8 +76,6 @@ def _judge(
         return (*staged(gate, evidence, wave.stores, since), None)
     if isinstance(gate, ShadowGate):
         return shadow(gate, spec, evidence, since)
-    if isinstance(gate, GoldenGate):
-        return golden(gate, evidence, wave.stores, fresh, since)
     if isinstance(gate, WebhookGate | PrometheusGate):
         return _outside(index, wave_index, fresh, external, now)
     if not fresh.stores:
@@ -87,6 +85,8 @@ def _judge(
         return (*operation.health(gate, spec, fresh, len(wave.stores)), fresh.observed_at)
     if isinstance(gate, PerformanceGate):
         return (*operation.performance(gate, spec, fresh, soak, now), fresh.observed_at)
+    if isinstance(gate, GoldenGate):
+        return (*golden(gate, evidence, fresh, since), fresh.observed_at)
     return (*_quality(gate, rollout, evidence, fresh, now), fresh.observed_at)
 
 

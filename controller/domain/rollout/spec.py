@@ -234,8 +234,6 @@ class GoldenGate(ConfigPart):
     """The signed golden set, replayed on the store's own hardware before the cut-over."""
 
     kind: Literal["golden"]
-    set: Annotated[str, Field(max_length=128)] = ""
-    """The golden set's name, of which the newest is taken, or its digest; empty: the newest of all."""
     min_recall: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Of each class."""
     max_count_error: Annotated[float, Field(ge=0)] = 0.5
