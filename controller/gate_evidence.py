@@ -13,13 +13,23 @@ from uuid import UUID
 from contract.errors import ConfigError
 from contract.store_config import load_store_config
 from controller.domain.fleet import Camera, Device
+from controller.domain.golden import GoldenOutcome, store_outcome
 from controller.domain.quality import NOT_DEPLOYED, Mark, MemoryBucket, QualityBucket
 from controller.domain.records import Deployment
 from controller.domain.rollout import fresh
-from controller.domain.rollout.evidence import CameraNow, Cluster, Evidence, Heartbeat, StoreEvidence
+from controller.domain.rollout.evidence import (
+    CameraNow,
+    Cluster,
+    Evidence,
+    GoldenResult,
+    Heartbeat,
+    ShadowResult,
+    StoreEvidence,
+)
 from controller.domain.rollout.gates import hours_of
 from controller.domain.rollout.hours import DAYS, LOOK_BACK, MAX_CONTROLS
 from controller.domain.rollout.state import Rollout, StoreNow, StoreRecord
+from controller.domain.shadow import ShadowFigures, store_shadow
 from controller.ports import Repositories
 
 MAX_CONFIGS = 5_000
@@ -45,8 +55,13 @@ class EvidenceReader:
         """``records`` are the rollout's, ``stores`` all that are known, also those that are no targets.
         ``model_digest`` is the release's. Raises as the ports say."""
         wave = [name for name in rollout.waves[wave_index].stores if name in stores]
-        found = self._present(repositories, wave, records, stores, now)
         spec = rollout.spec
+        found = self._present(repositories, wave, spec.release, records, stores)
+        if any(gate.kind == "golden" for gate in spec.gates):
+            found = _with_golden(repositories, found, model_digest)
+        if any(gate.kind == "shadow" for gate in spec.gates):
+            since = rollout.started_at or rollout.created_at
+            found = _with_shadow(repositories, found, model_digest, since)
         if any(gate.kind in ("quality", "performance") for gate in spec.gates):
             found = self._with_day(repositories, found)
         evidence = Evidence(model_digest, found)
@@ -58,9 +73,9 @@ class EvidenceReader:
         self,
         repositories: Repositories,
         names: Sequence[str],
+        release: str,
         records: Mapping[str, StoreRecord],
         stores: Mapping[str, StoreNow],
-        now: datetime,
     ) -> dict[str, StoreEvidence]:
         devices, cameras = repositories.fleet.of_stores(names)
         marks = repositories.quality.marks((device.store, device.device) for device in devices)
@@ -75,12 +90,15 @@ class EvidenceReader:
             heard = {device.device: device for device in own}
             fps = self._wanted_fps(repositories, name)
             staged, staged_at = _cached(own)
+            ran = record.ready_at is not None and stores[name].release == release
+            before = stores[name].deployment if record.deployment is None and ran else None
             found[name] = StoreEvidence(
                 name,
                 stores[name].labels,
                 stores[name].reachable,
-                record.deployment,
+                record.deployment or before,
                 record.ready_at,
+                before is None,
                 _left_out(record),
                 _cluster(current.get(name)),
                 [heart for heart in hearts if heart is not None],
@@ -141,7 +159,7 @@ class EvidenceReader:
         hours = hours_of(evidence, looked_at, now)
         if hours is None or not hours.after or not hours.before:
             return evidence
-        controls = _controls(rollout.name, records, stores)
+        controls = _controls(rollout, records, stores)
         by_store = _by_store(repositories.quality.of_stores((*evidence.stores, *controls), hours.spans()))
         found = {
             name: replace(store, quality=_union(store.quality, by_store.get(name, ())))
@@ -152,14 +170,71 @@ class EvidenceReader:
         return replace(evidence, stores=found)
 
 
-def _controls(rollout: str, records: Mapping[str, StoreRecord], stores: Mapping[str, StoreNow]) -> list[str]:
-    """Stores that this rollout has not touched; the same ones every time, by a hash of both names."""
+def _controls(
+    rollout: Rollout, records: Mapping[str, StoreRecord], stores: Mapping[str, StoreNow]
+) -> list[str]:
+    """Stores without the release that this rollout has not touched; the same ones every time, by a hash of
+    both names."""
 
     def place(name: str) -> str:
-        return hashlib.sha256(f"{rollout}/{name}".encode()).hexdigest()
+        return hashlib.sha256(f"{rollout.name}/{name}".encode()).hexdigest()
 
-    untouched = [name for name in stores if name not in records or records[name].deployment is None]
+    untouched = [
+        name
+        for name, store in stores.items()
+        if store.release != rollout.spec.release and (name not in records or records[name].deployment is None)
+    ]
     return sorted(sorted(untouched, key=place)[:MAX_CONTROLS])
+
+
+def _with_golden(
+    repositories: Repositories, found: Mapping[str, StoreEvidence], model_digest: str
+) -> dict[str, StoreEvidence]:
+    """What the pods of exactly these deployments found: of those the rollout demanded it."""
+    by_store: dict[str, list[GoldenOutcome]] = {}
+    for one in repositories.golden.results(found, model_digest):
+        by_store.setdefault(one.store, []).append(one)
+    return {
+        name: replace(store, golden=_golden(store, by_store, model_digest)) for name, store in found.items()
+    }
+
+
+def _golden(
+    store: StoreEvidence, by_store: Mapping[str, Sequence[GoldenOutcome]], model_digest: str
+) -> GoldenResult | None:
+    if store.deployment is None:
+        return None
+    said = store_outcome(by_store.get(store.store, ()), model_digest, store.deployment)
+    if said is None:
+        return None
+    refusal = said.reason or "a node refuses the model"
+    return GoldenResult(
+        model_digest, said.at, said.recall, said.count_error, said.devices, "" if said.passed else refusal
+    )
+
+
+def _with_shadow(
+    repositories: Repositories, found: Mapping[str, StoreEvidence], model_digest: str, since: datetime
+) -> dict[str, StoreEvidence]:
+    """What was counted for this model, and told since the rollout began."""
+    by_store: dict[str, list[ShadowFigures]] = {}
+    for one in repositories.shadows.results(found, model_digest):
+        if one.received_at >= since:
+            by_store.setdefault(one.store, []).append(one)
+    return {
+        name: replace(store, shadow=_shadow(by_store.get(name, ()), model_digest))
+        for name, store in found.items()
+    }
+
+
+def _shadow(figures: Sequence[ShadowFigures], model_digest: str) -> ShadowResult | None:
+    said = store_shadow(figures, model_digest)
+    if said is None:
+        return None
+    return ShadowResult(
+        model_digest, said.at, said.frames, said.agreed, said.only_current, said.only_candidate,
+        said.cpu_percent,
+    )  # fmt: skip
 
 
 def _by_store(buckets: Iterable[QualityBucket]) -> dict[str, list[QualityBucket]]:

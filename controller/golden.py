@@ -94,6 +94,17 @@ class GoldenSets:
             return repositories.golden.page(request)
 
 
+def wanted_set(repositories: Repositories, golden: str = "") -> GoldenSet:
+    """``golden`` is a set's digest or name, of which the newest is taken; empty: the newest of all. Raises
+    ``NotFoundError``."""
+    by_digest = golden.startswith("sha256:")
+    found = repositories.golden.get(golden) if by_digest else repositories.golden.newest(golden or None)
+    if found is None:
+        which = f" {golden[:80]!r}" if golden else ""
+        raise NotFoundError(f"there is no golden set{which}; import one with storefleet golden import")
+    return found
+
+
 def demand(
     repositories: Repositories,
     rollout_ids: Iterable[UUID],
@@ -107,11 +118,7 @@ def demand(
     ``rollout_ids`` are those of the deployments, in the same transaction that makes them; ``golden`` is a
     set's digest or name, of which the newest is taken; empty: the newest of all. Raises ``NotFoundError``.
     """
-    by_digest = golden.startswith("sha256:")
-    found = repositories.golden.get(golden) if by_digest else repositories.golden.newest(golden or None)
-    if found is None:
-        which = f" {golden[:80]!r}" if golden else ""
-        raise NotFoundError(f"there is no golden set{which}; import one with storefleet golden import")
+    found = wanted_set(repositories, golden)
     repositories.golden.demand(
         [GoldenDemand(one, found.digest, min_recall, max_count_error) for one in rollout_ids]
     )

@@ -301,6 +301,8 @@ class ShadowRepository(Protocol):
     def page(self, request: PageRequest) -> Page[ShadowRun]:
         """By store, those that have come to their end included."""
 
+    def requested_by(self, actor: str) -> list[ShadowRun]: ...
+
     def revision(self, now: datetime) -> object:
         """Equal to an earlier one only when nothing was put or withdrawn, or came to its end, meanwhile."""
 

@@ -20,7 +20,8 @@ from controller.domain.rollout.spec import BEFORE_WAVE
 from controller.domain.rollout.state import ENDED, GateVerdict, Phase, Plan, Rollout, Status
 from controller.errors import ConflictError, ControllerError, TransientError
 from controller.ports import Repositories, Transactions
-from controller.rollout_picture import Picture, latest_verdicts, owners_of_stores, take_picture
+from controller.rollout_picture import NOBODY, Picture, latest_verdicts, owners_of_stores, take_picture
+from controller.rollout_shadows import ShadowChange, carry_out_shadows, shadow_change
 from controller.rollout_steps import carry_out
 
 log = logging.getLogger(__name__)
@@ -113,18 +114,19 @@ class RolloutExecutor:
             with self._transactions.reading() as repositories:
                 rollouts = repositories.rollouts.unsettled()
                 self._follow(repositories, rollouts, now)
-                owners = owners_of_stores(repositories) if len(rollouts) > 1 else {}
+                owners = owners_of_stores(repositories) if len(rollouts) > 1 else NOBODY
                 pictures = [
                     take_picture(repositories, rollout, now, owners=owners)
                     for rollout in rollouts
                     if due or self._seen.tracks[rollout.name].due <= now
                 ]
+                shadows = [shadow_change(repositories, picture, now) for picture in pictures]
             self._seen.change = change
         except TransientError as error:
             log.warning("cannot read the rollouts, trying again: %s", error)
             return
-        for picture in pictures:
-            self._look(picture, now, pool)
+        for picture, shadow in zip(pictures, shadows, strict=True):
+            self._look(picture, shadow, now, pool)
         ended = time.monotonic()
         self._seen.rest_until = ended + REST * (ended - began)
 
@@ -145,7 +147,7 @@ class RolloutExecutor:
         for name in [name for name in tracks if name not in names]:
             del tracks[name]
 
-    def _look(self, picture: Picture, now: datetime, pool: ThreadPoolExecutor) -> None:
+    def _look(self, picture: Picture, shadow: ShadowChange, now: datetime, pool: ThreadPoolExecutor) -> None:
         name = picture.rollout.name
         track = self._seen.tracks[name]
         plan = picture.plan(now, track.verdicts)
@@ -153,12 +155,14 @@ class RolloutExecutor:
         pause = {None: self._tempo.idle_s, True: self._tempo.judge_s, False: self._tempo.soak_s}[judging]
         track.due = self._next_look(plan, pause, now)
         settled = _is_settled(picture, plan)
-        if plan.steps or settled:
+        if plan.steps or settled or shadow:
             try:
                 with self._transactions.writing() as repositories:
                     done = self._leads() and carry_out(
                         repositories, picture, plan.steps, now=now, new_id=self._new_id, settled=settled
                     )
+                    if shadow and self._leads():
+                        carry_out_shadows(repositories, picture, shadow, now)
                 if done:
                     log.info("rollout %s: %s", name, plan.reason or picture.rollout.status)
             except ConflictError as error:

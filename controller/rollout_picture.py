@@ -10,7 +10,7 @@ from controller.domain.deployment import State
 from controller.domain.fleet import Device, Store, liveness
 from controller.domain.records import Deployment
 from controller.domain.rollout.plan import plan
-from controller.domain.rollout.rank import claims
+from controller.domain.rollout.rank import claims, held_by_others
 from controller.domain.rollout.records import Deferral
 from controller.domain.rollout.state import GateVerdict, Plan, Rollout, Status, StoreNow, StoreRecord
 from controller.ports import Repositories
@@ -46,7 +46,7 @@ def take_picture(
     rollout: Rollout,
     now: datetime,
     records: Mapping[str, StoreRecord] | None = None,
-    owners: Mapping[str, str] | None = None,
+    owners: "Owners | None" = None,
 ) -> Picture:
     """``records``: instead of what is kept, for a rollout that is only being thought of. ``owners``: of
     ``owners_of_stores``, when it is known already."""
@@ -57,16 +57,31 @@ def take_picture(
     return Picture(
         rollout,
         records,
-        stores_now(repositories, rollout, records, owners, now),
+        stores_now(repositories, rollout, records, owners.above(rollout), now),
         repositories.rollouts.statuses(rollout.spec.after),
         repositories.rollouts.withdrawn(),
     )
 
 
-def owners_of_stores(repositories: Repositories) -> dict[str, str]:
-    """Store → the rollout that has it, of those that are under way."""
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Who has which store, of the rollouts that are under way."""
+
+    by_store: Mapping[str, str]
+    rollouts: Mapping[str, Rollout]
+
+    def above(self, rollout: Rollout) -> dict[str, str]:
+        """Store → the rollout that has it and outranks this one."""
+        return held_by_others(rollout, self.by_store, self.rollouts)
+
+
+NOBODY = Owners({}, {})
+
+
+def owners_of_stores(repositories: Repositories) -> Owners:
     under_way = repositories.rollouts.unsettled()
-    return claims((r, repositories.rollout_stores.of_rollout(r.name)) for r in under_way)
+    found = claims((r, repositories.rollout_stores.of_rollout(r.name)) for r in under_way)
+    return Owners(found, {r.name: r for r in under_way})
 
 
 def latest_verdicts(repositories: Repositories, rollout: str) -> dict[int, list[GateVerdict]]:
@@ -81,9 +96,10 @@ def stores_now(
     repositories: Repositories,
     rollout: Rollout,
     records: Iterable[str],
-    owners: Mapping[str, str],
+    claimed: Mapping[str, str],
     now: datetime,
 ) -> dict[str, StoreNow]:
+    """``claimed``: store → the rollout of higher rank that has it."""
     names = list(records)
     stores = repositories.stores.several(names)
     current = {deployment.store: deployment for deployment in repositories.deployments.current(names)}
@@ -95,14 +111,13 @@ def stores_now(
     digest = release.model_digest if release else ""
     found = {}
     for store in stores:
-        owner = owners.get(store.name, "")
         found[store.name] = store_now(
             store,
             current.get(store.name),
             devices.get(store.name, ()),
             deferrals.get(store.name),
             digest,
-            "" if owner == rollout.name else owner,
+            claimed.get(store.name, ""),
             now,
         )
     return found

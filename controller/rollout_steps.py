@@ -11,6 +11,7 @@ from uuid import UUID
 from controller.deploying import DeploymentOrder, Made, make_deployments
 from controller.domain.journal import AuditEntry
 from controller.domain.rollout.apply import record_after, rollout_after
+from controller.domain.rollout.spec import GoldenGate
 from controller.domain.rollout.state import (
     ChangeStatus,
     Deploy,
@@ -22,6 +23,7 @@ from controller.domain.rollout.state import (
     Step,
     StoreRecord,
 )
+from controller.golden import demand
 from controller.ports import Repositories
 from controller.rollout_picture import Picture
 
@@ -67,7 +69,7 @@ def _deploy(
     if not wanted:
         return Made({}, {})
     name = picture.rollout.name
-    return make_deployments(
+    made = make_deployments(
         repositories,
         wanted,
         actor=f"{ACTOR}:{name}",
@@ -76,6 +78,23 @@ def _deploy(
         rollout=name,
         check_current=True,
     )
+    _demand_golden(repositories, picture, steps, made)
+    return made
+
+
+def _demand_golden(repositories: Repositories, picture: Picture, steps: Sequence[Step], made: Made) -> None:
+    """In the same transaction, so that no pod ever starts without it. What goes back passed long ago."""
+    brought = [step.store for step in steps if isinstance(step, Deploy)]
+    ids = [made.deployments[store].rollout_id for store in brought if store in made.deployments]
+    for gate in picture.rollout.spec.gates:
+        if isinstance(gate, GoldenGate) and ids:
+            demand(
+                repositories,
+                ids,
+                min_recall=gate.min_recall,
+                max_count_error=gate.max_count_error,
+                golden=gate.set,
+            )
 
 
 def _after(

@@ -14,7 +14,7 @@ from controller.domain.records import Deployment
 from controller.domain.release import Release
 from controller.domain.rollout.preview import PER_STORE, Preview, preview
 from controller.domain.rollout.records import Judged
-from controller.domain.rollout.spec import RolloutSpec
+from controller.domain.rollout.spec import GoldenGate, RolloutSpec
 from controller.domain.rollout.state import (
     Phase,
     Plan,
@@ -26,6 +26,7 @@ from controller.domain.rollout.state import (
 )
 from controller.domain.rollout.verbs import Verb, refusal
 from controller.errors import NotFoundError
+from controller.golden import wanted_set
 from controller.ports import Repositories, Transactions
 from controller.rollout_picture import Picture, latest_verdicts, take_picture
 from controller.rollouts import get_rollout, known_store, read_spec, select_stores
@@ -202,6 +203,7 @@ class RolloutViews:
                 digest, words = fitting_config(store, set(records), configs.get(store), release)
                 if digest is None:
                     refused[store] = words
+            missing = _missing_sets(repositories, spec)
             recent = repositories.deployments.page(None, PageRequest(200)).items
         found = preview(
             spec,
@@ -211,6 +213,7 @@ class RolloutViews:
             model_bytes=release.manifest.size_bytes,
             others=picture.others,
             per_store=_usual_length(recent),
+            missing=missing,
         )
         return Outlook(spec, found, refused)
 
@@ -269,6 +272,17 @@ def differences(old: Release | None, new: Release) -> dict[str, tuple[str, str]]
     before, after = parts(old), parts(new)
     names = dict.fromkeys([*before, *after])
     return {n: (before.get(n, ""), after.get(n, "")) for n in names if before.get(n) != after.get(n)}
+
+
+def _missing_sets(repositories: Repositories, spec: RolloutSpec) -> list[str]:
+    found = []
+    for gate in spec.gates:
+        try:
+            if isinstance(gate, GoldenGate):
+                wanted_set(repositories, gate.set)
+        except NotFoundError as error:
+            found.append(str(error))
+    return found
 
 
 def _planned(repositories: Repositories, name: str, now: datetime) -> tuple[Picture, Plan]:

@@ -17,7 +17,7 @@ from controller.deploying import load_release
 from controller.domain.journal import AuditEntry
 from controller.domain.rollout.records import Deferral
 from controller.domain.rollout.selection import Refusal, Selected, StoreFacts, select
-from controller.domain.rollout.spec import RolloutSpec
+from controller.domain.rollout.spec import GoldenGate, RolloutSpec
 from controller.domain.rollout.state import Approval, Rollout, Status, StoreRecord
 from controller.domain.rollout.verbs import (
     Verb,
@@ -30,6 +30,7 @@ from controller.domain.rollout.verbs import (
     with_status,
 )
 from controller.errors import ConflictError, InvalidError, NotFoundError
+from controller.golden import wanted_set
 from controller.ports import Repositories, Transactions
 from controller.rollout_file import load_rollout, read_rollout
 from controller.rollout_picture import take_picture
@@ -71,13 +72,15 @@ class RolloutService:
             return get_rollout(repositories, spec.name)
 
     def start(self, name: str, *, actor: str) -> Rollout:
-        """Fix which stores it is for and in which waves, and let it run. Raises ``InvalidError`` when the
-        fleet has changed so that the file no longer fits it."""
+        """Fix which stores it is for, in which waves and which golden set they have to pass, and let it run.
+        Raises ``InvalidError`` when the fleet has changed so that the file no longer fits it,
+        ``NotFoundError`` when there is no such golden set."""
         now = self._clock()
         with self._transactions.writing() as repositories:
             before = _allowed(repositories, name, Verb.START)
             waves = select_stores(repositories, before.spec).waves
-            repositories.rollouts.save(started(before, waves, actor, now), before.revision)
+            begun = started(replace(before, spec=_with_set(repositories, before.spec)), waves, actor, now)
+            repositories.rollouts.save(begun, before.revision)
             repositories.rollout_stores.put(name, fresh_records(waves))
             detail = {"stores": sum(map(len, waves)), "waves": [len(wave) for wave in waves]}
             repositories.audit.add(AuditEntry(now, actor, "rollout.start", name, detail))
@@ -225,6 +228,16 @@ def select_stores(repositories: Repositories, spec: RolloutSpec) -> Selected:
     if problems or isinstance(found, Refusal):
         raise InvalidError(f"rollout {spec.name} does not fit this fleet", problems)
     return found
+
+
+def _with_set(repositories: Repositories, spec: RolloutSpec) -> RolloutSpec:
+    gates = [
+        gate.model_copy(update={"set": wanted_set(repositories, gate.set).digest})
+        if isinstance(gate, GoldenGate)
+        else gate
+        for gate in spec.gates
+    ]
+    return spec.model_copy(update={"gates": tuple(gates)})
 
 
 def get_rollout(repositories: Repositories, name: str, *, locked: bool = False) -> Rollout:

@@ -74,10 +74,14 @@ class StoreOutcome:
 
     model_digest: str
     at: datetime
-    """When the oldest report that it is made of was received."""
+    """When the oldest report that it is made of was received; if a node did not pass, its newest."""
     recall: Mapping[str, float]
     count_error: Mapping[str, float]
     passed: bool
+    devices: frozenset[str] = frozenset()
+    """That reported."""
+    reason: str = ""
+    """Why a node did not pass, in its own words."""
 
 
 def take_in(store: str, device: str, report: GoldenReport, now: datetime) -> GoldenOutcome:
@@ -118,10 +122,15 @@ def store_outcome(
         for name, figures in outcome.said.classes.items():
             recall[name] = min(recall.get(name, 1.0), figures.recall)
             count_error[name] = max(count_error.get(name, 0.0), figures.count_error)
+    refused = [outcome for outcome in newest.values() if not outcome.passed]
     return StoreOutcome(
         model_digest,
-        min(outcome.received_at for outcome in newest.values()),
+        max(outcome.received_at for outcome in refused)
+        if refused
+        else min(outcome.received_at for outcome in newest.values()),
         recall,
         count_error,
-        all(outcome.passed for outcome in newest.values()),
+        not refused,
+        frozenset(newest),
+        "; ".join(f"{outcome.device}: {outcome.said.reason}" for outcome in refused),
     )

@@ -109,6 +109,11 @@ class Shadows:
             self._connection, select(shadow_orders), request, order, lambda row: ShadowRun(**row._mapping)
         )
 
+    def requested_by(self, actor: str) -> list[ShadowRun]:
+        query = select(shadow_orders).where(shadow_orders.c.requested_by == actor)
+        rows = self._connection.execute(query.order_by(shadow_orders.c.store))
+        return [ShadowRun(**row._mapping) for row in rows]
+
     def revision(self, now: datetime) -> tuple[int, str, str]:
         """Counts a run that has come to its end as gone."""
         columns = shadow_orders.c

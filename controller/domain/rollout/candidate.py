@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from controller.domain.rollout.evidence import Evidence, ShadowResult, StoreEvidence
+from controller.domain.rollout.evidence import Evidence, GoldenResult, ShadowResult, StoreEvidence
 from controller.domain.rollout.fresh import Fresh, listed, share, strata, top
 from controller.domain.rollout.operation import Said
 from controller.domain.rollout.spec import GoldenGate, RolloutSpec, ShadowGate, StagedGate
 from controller.domain.rollout.state import Verdict
+
+Seen = tuple[Verdict, str, dict[str, object], datetime | None]
+"""With when the newest evidence was observed that it rests on."""
 
 
 def staged(gate: StagedGate, evidence: Evidence, names: Iterable[str], since: datetime) -> Said:
@@ -32,42 +35,69 @@ def staged(gate: StagedGate, evidence: Evidence, names: Iterable[str], since: da
     return (Verdict.PASS if 100 * done >= gate.percent * total else Verdict.INCONCLUSIVE), words, figures
 
 
-def golden(gate: GoldenGate, evidence: Evidence, fresh: Fresh, since: datetime) -> Said:
-    """Every store has to hold every class: it is the same clips everywhere."""
+def golden(gate: GoldenGate, evidence: Evidence, names: Iterable[str], fresh: Fresh, since: datetime) -> Seen:
+    """Every store has to hold every class: it is the same clips everywhere. A store whose nodes refuse the
+    model never gets ready, so a failure counts from any store of the wave that this rollout updates."""
     bad, missing = [], []
-    worst_recall, worst_error = 1.0, 0.0
-    for store in fresh.stores:
+    worst: dict[str, tuple[float, float]] = {}
+    failed_at: list[datetime] = []
+    ready = {store.store for store in fresh.stores}
+    for store in (evidence.stores[name] for name in sorted(names) if name in evidence.stores):
+        if store.left_out or store.deployment is None or not store.brought:
+            continue
         result = store.golden
         if result is None or result.model_digest != evidence.model_digest or result.at < since:
-            missing.append(f"no golden result of the new model from {store.store}")
+            missing += [f"no golden result of the new model from {store.store}"] * (store.store in ready)
             continue
-        if not result.recall or result.recall.keys() != result.count_error.keys():
+        wrong = _misses(gate, result)
+        if not wrong and result.refusal:
+            wrong = [result.refusal]
+        for name in result.recall.keys() & result.count_error.keys():
+            recall, error = worst.get(name, (1.0, 0.0))
+            worst[name] = min(recall, result.recall[name]), max(error, result.count_error[name])
+        if wrong:
+            bad += [f"{store.store}: {words}" for words in wrong]
+            failed_at.append(result.at)
+        elif not result.recall or result.recall.keys() != result.count_error.keys():
             missing.append(f"the golden result of {store.store} lacks recall or count error of some class")
-            continue
-        for name in sorted(result.recall):
-            recall, error = result.recall[name], result.count_error[name]
-            worst_recall, worst_error = min(worst_recall, recall), max(worst_error, error)
-            if recall < gate.min_recall:
-                bad.append(
-                    f"recall of {name} is {recall:.3g} in {store.store} (at least {gate.min_recall:g})"
-                )
-            if error > gate.max_count_error:
-                limit = f"at most {gate.max_count_error:g}"
-                bad.append(f"count error of {name} is {error:.3g} in {store.store} ({limit})")
-    figures: dict[str, object] = {"recall": worst_recall, "count_error": worst_error}
+        elif silent := _silent(store, result):
+            missing.append(f"no golden result of {store.store} from {listed(silent, ', ')}")
+    recall = min((recall for recall, _ in worst.values()), default=1.0)
+    error = max((error for _, error in worst.values()), default=0.0)
+    figures: dict[str, object] = {"recall": recall, "count_error": error} if worst else {}
+    if worst:
+        figures["classes"] = {
+            name: {"recall": worst[name][0], "count_error": worst[name][1]} for name in sorted(worst)
+        }
     if bad:
-        return Verdict.FAIL, listed(bad), figures
-    if missing:
-        return Verdict.INCONCLUSIVE, listed(missing), {}
-    words = (
-        f"recall {worst_recall:.3g} and count error {worst_error:.3g} at worst, in {len(fresh.stores)} stores"
-    )
-    return Verdict.PASS, words, figures
+        return Verdict.FAIL, listed(bad), figures, max(failed_at)
+    if missing or not fresh.stores:
+        return Verdict.INCONCLUSIVE, listed(missing or fresh.waiting), figures, fresh.observed_at
+    judged = sum(store.brought for store in fresh.stores)
+    words = f"recall {recall:.3g} and count error {error:.3g} at worst, in {judged} stores"
+    if not judged:
+        words = "every store ran the release before"
+    return Verdict.PASS, words, figures, fresh.observed_at
 
 
-def shadow(
-    gate: ShadowGate, spec: RolloutSpec, evidence: Evidence, since: datetime
-) -> tuple[Verdict, str, dict[str, object], datetime | None]:
+def _misses(gate: GoldenGate, result: GoldenResult) -> list[str]:
+    found = []
+    for name in sorted(result.recall.keys() | result.count_error.keys()):
+        recall, error = result.recall.get(name), result.count_error.get(name)
+        if recall is not None and recall < gate.min_recall:
+            found.append(f"recall of {name} is {recall:.3g} (at least {gate.min_recall:g})")
+        if error is not None and error > gate.max_count_error:
+            found.append(f"count error of {name} is {error:.3g} (at most {gate.max_count_error:g})")
+    return found
+
+
+def _silent(store: StoreEvidence, result: GoldenResult) -> list[str]:
+    """Nodes that run the deployment and have not told what they found."""
+    running = {heart.device for heart in store.heartbeats if heart.deployment == store.deployment}
+    return sorted(running - result.devices) if result.devices is not None else []
+
+
+def shadow(gate: ShadowGate, spec: RolloutSpec, evidence: Evidence, since: datetime) -> Seen:
     """Over all stores that ran the candidate beside their model, and over each stratum with enough frames."""
     ran = [s for s in evidence.stores.values() if _result(s, evidence, since) is not None]
     results = [result for s in ran if (result := _result(s, evidence, since)) is not None]

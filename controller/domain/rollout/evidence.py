@@ -69,6 +69,10 @@ class GoldenResult:
     """By class."""
     count_error: Mapping[str, float]
     """By class: mean absolute error in facings of a frame."""
+    devices: frozenset[str] | None = None
+    """Nodes whose reports this is made of; None: all."""
+    refusal: str = ""
+    """Why a node refuses the model; empty: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,13 @@ class StoreEvidence:
     labels: Mapping[str, str] = field(default_factory=dict)
     reachable: bool = True
     deployment: UUID | None = None
-    """The rollout's own deployment in this store; None: not updated."""
+    """The rollout's own deployment in this store, or another one that had brought the release before; None:
+    not updated."""
     ready_at: datetime | None = None
     """When it was ready; None: not yet."""
+    brought: bool = True
+    """Whether the deployment is the rollout's own. What ran the release before is not compared with its past
+    and was asked for no golden set."""
     left_out: str = ""
     """Why this store does not count: skipped, failed, put back."""
     cluster: Cluster | None = None

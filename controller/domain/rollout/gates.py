@@ -78,6 +78,8 @@ def _judge(
         return shadow(gate, spec, evidence, since)
     if isinstance(gate, WebhookGate | PrometheusGate):
         return _outside(index, wave_index, fresh, external, now)
+    if isinstance(gate, GoldenGate):
+        return golden(gate, evidence, wave.stores, fresh, since)
     if not fresh.stores:
         return Verdict.INCONCLUSIVE, listed(fresh.waiting), {}, None
     soak = spec.waves[wave_index].soak
@@ -85,15 +87,14 @@ def _judge(
         return (*operation.health(gate, spec, fresh, len(wave.stores)), fresh.observed_at)
     if isinstance(gate, PerformanceGate):
         return (*operation.performance(gate, spec, fresh, soak, now), fresh.observed_at)
-    if isinstance(gate, GoldenGate):
-        return (*golden(gate, evidence, fresh, since), fresh.observed_at)
     return (*_quality(gate, rollout, evidence, fresh, now), fresh.observed_at)
 
 
 def hours_of(evidence: Evidence, fresh: Fresh, now: datetime) -> Hours | None:
     """Which hours the quality gate compares; None before any store is ready. ``quality`` of the wave's stores
     has to reach back to ``hours.LOOK_BACK`` before the first was ready."""
-    ready = {s.store: s for s in fresh.stores if s.ready_at is not None and s.deployment is not None}
+    changed = [s for s in fresh.stores if s.brought]
+    ready = {s.store: s for s in changed if s.ready_at is not None and s.deployment is not None}
     if not ready:
         return None
     times = [store.ready_at for store in ready.values() if store.ready_at is not None]
@@ -102,6 +103,9 @@ def hours_of(evidence: Evidence, fresh: Fresh, now: datetime) -> Hours | None:
 
 
 def _quality(gate: QualityGate, rollout: Rollout, evidence: Evidence, fresh: Fresh, now: datetime) -> Said:
+    if not any(store.brought for store in fresh.stores):
+        return Verdict.PASS, "every store ran the release before", {}
+    fresh = replace(fresh, stores=tuple(store for store in fresh.stores if store.brought))
     hours = hours_of(evidence, fresh, now)
     if hours is None or len(hours.after) < LEAST_AFTER:
         words = f"waits for {LEAST_AFTER} full quarters of an hour of the new model"

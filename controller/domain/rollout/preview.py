@@ -49,9 +49,10 @@ def preview(
     model_bytes: int,
     others: Mapping[str, Status] = {},
     per_store: timedelta = PER_STORE,
+    missing: Sequence[str] = (),
 ) -> Preview:
     """``now_of``: of each target. ``model_bytes``: size of the release's artifact. ``others``: how the
-    rollouts named in ``after`` stand."""
+    rollouts named in ``after`` stand. ``missing``: what keeps it from being started at all, in words."""
     total = len(selected.targets)
     slots = max(1, spec.limits.concurrency.at_most(total))
     windows = _Windows(spec)
@@ -64,6 +65,7 @@ def preview(
         ends = None if begins is None else _ends(due, begins, slots, windows, per_store)
         ends = None if ends is None else ends + spec.waves[number].soak
         obstacles = tuple(_obstacles(spec, number, stores, now, others, windows))
+        obstacles = (*missing, *obstacles) if number == 0 else obstacles
         wan = fetch * model_bytes
         waves.append(WavePreview(spec.waves[number].name, names, fetch, wan, begins, ends, obstacles))
         begins = ends
@@ -164,6 +166,8 @@ def _obstacles(
             staged = sum(s.staged is True for s in stores)
             if stores and 100 * staged < gate.percent * len(stores):
                 found.append(f"{staged} of {len(stores)} staged, {gate.percent:g}% are asked for")
+        if gate.kind == "shadow" and stores:
+            found.append(f"its stores try the model beside their own, for {gate.min_frames} frames together")
     return found
 
 

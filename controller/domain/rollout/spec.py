@@ -238,6 +238,9 @@ class GoldenGate(ConfigPart):
     """Of each class."""
     max_count_error: Annotated[float, Field(ge=0)] = 0.5
     """Mean absolute error in facings of each class and frame."""
+    set: Annotated[str, Field(max_length=128)] = ""
+    """Name or digest of the golden set; of a name the newest, empty: the newest of all. When the rollout is
+    started, the digest is written here: later sets do not change what a rollout asks for."""
 
 
 class ShadowGate(ConfigPart):

@@ -205,8 +205,8 @@ def golden(recall: float = 0.95, error: float = 0.1, **changes: Any) -> GoldenRe
     ("result", "verdict", "words"),
     [
         (golden(), PASS, "recall 0.95 and count error 0.1 at worst"),
-        (golden(recall=0.5), FAIL, "recall of cola is 0.5 in a"),
-        (golden(error=0.9), FAIL, "count error of cola is 0.9 in a"),
+        (golden(recall=0.5), FAIL, "a: recall of cola is 0.5 (at least 0.9)"),
+        (golden(error=0.9), FAIL, "a: count error of cola is 0.9 (at most 0.5)"),
         (golden(model_digest="sha256:" + "b" * 64), OPEN, "no golden result of the new model from a"),
         (golden(at=READY - timedelta(days=1)), OPEN, "no golden result of the new model from a"),
         (golden(count_error={}), OPEN, "lacks recall or count error"),
