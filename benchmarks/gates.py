@@ -217,7 +217,15 @@ class Node:
             for number in range(self._cameras)
         ]
         cluster = Cluster(TARGET, State.READY.value)
-        return StoreEvidence(self.name, self.labels, True, TARGET, self.ready, "", cluster, (heart,), cameras)
+        return StoreEvidence(
+            self.name,
+            self.labels,
+            deployment=TARGET,
+            ready_at=self.ready,
+            cluster=cluster,
+            heartbeats=(heart,),
+            cameras=cameras,
+        )
 
     def _memory(self, hours: float, point: int) -> float:
         """A new process fills its caches for some minutes."""
