@@ -38,7 +38,7 @@ def shop_floor(tmp_path: Path) -> Iterator[Stage]:
     with Stage(options, print) as stage:
         stage.register_stores()
         stage.deploy("v1", stage.stores)
-        stage.await_agents()
+        stage.await_agents(timeout_s=100)
         yield stage
 
 
