@@ -21,7 +21,7 @@ release: {release}
 waves:
   - {{name: canary, size: 1, soak: 5s}}
   - {{name: rest, soak: 5s}}
-limits: {{concurrency: 2, failures: 0, store_deadline: 2m}}
+limits: {{concurrency: 2, failures: 0, store_deadline: 3m}}
 gates:
   - {{kind: health}}
   # As low as a machine that does everything at once allows; the golden set is what tells good from bad here.
@@ -38,7 +38,7 @@ def shop_floor(tmp_path: Path) -> Iterator[Stage]:
     with Stage(options, print) as stage:
         stage.register_stores()
         stage.deploy("v1", stage.stores)
-        stage.await_agents()
+        stage.await_agents(timeout_s=100)
         yield stage
 
 
@@ -47,7 +47,7 @@ def begin(stage: Stage, name: str, release: str) -> None:
     stage.client.post(f"/v1/rollouts/{name}/start", {})
 
 
-def ended(stage: Stage, name: str, timeout_s: float = 100) -> dict[str, Any]:
+def ended(stage: Stage, name: str, timeout_s: float = 150) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s
     while True:
         stage.check()
@@ -75,7 +75,7 @@ def mislabelled(directory: Path) -> Path:
     return wrong
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_good_release_arrives_and_a_bad_one_is_stopped_in_the_canary(
     shop_floor: Stage, tmp_path: Path
 ) -> None:

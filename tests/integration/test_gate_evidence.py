@@ -120,6 +120,20 @@ def test_gates_judge_what_the_database_holds(
     assert (camera.fps_wanted, camera.inference_ms, camera.inference_ms_before) == (4.0, 22.0, 21.0)
 
 
+def test_a_store_that_ran_the_release_before_is_judged_by_the_deployment_it_has(
+    database: Database, new_device: Any
+) -> None:
+    ingest_batch(database, [heartbeat(new_device(store="store-0"))], NOW)
+    records = {"store-0": StoreRecord("store-0", 0, ready_at=READY)}
+    stores = {"store-0": StoreNow("store-0", True, deployment=NEW, release="v2")}
+    with database.reading() as repositories:
+        evidence = EvidenceReader().read(repositories, rollout(), 0, records, stores, NEW_MODEL, NOW)
+    seen = evidence.stores["store-0"]
+    assert (seen.deployment, seen.brought) == (NEW, False)
+    said = {verdict.kind: verdict for verdict in judge(rollout(), 0, evidence, (), NOW)}
+    assert said["health"].verdict is Verdict.PASS, said["health"].reason
+
+
 def test_a_wave_that_has_not_begun_has_no_history_to_read(database: Database) -> None:
     records = {name: StoreRecord(name, 1) for name in STORES}
     stores = {name: StoreNow(name, True) for name in STORES}

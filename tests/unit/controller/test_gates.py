@@ -218,6 +218,34 @@ def test_golden(result: GoldenResult | None, verdict: Verdict, words: str) -> No
     assert (said.verdict, words in said.reason) == (verdict, True), said.reason
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict", "words"),
+    [
+        ({"ready_at": None, "golden": golden(recall=0.5)}, FAIL, "b: recall of cola is 0.5"),
+        ({"reachable": False, "golden": golden(recall=0.5)}, FAIL, "b: recall of cola is 0.5"),
+        ({"ready_at": None}, OPEN, "b is not ready yet"),
+        ({"golden": golden(refusal="node-1: cola is lost")}, FAIL, "b: node-1: cola is lost"),
+        ({"golden": golden(devices=frozenset({"node-9"}))}, OPEN, "no golden result of b from node-1"),
+        ({"golden": golden(devices=frozenset({"node-1"}))}, PASS, "in 2 stores"),
+        ({"left_out": "skipped by ann", "golden": golden(recall=0.5)}, PASS, "in 1 stores"),
+        ({"brought": False}, PASS, "in 1 stores"),
+    ],
+)
+def test_a_store_that_its_nodes_keep_from_being_ready_fails_the_golden_gate(
+    changes: dict[str, Any], verdict: Verdict, words: str
+) -> None:
+    said = ask({"kind": "golden"}, [store("a", golden=golden()), store("b", **changes)])
+    assert (said.verdict, words in said.reason) == (verdict, True), said.reason
+    if verdict is FAIL:
+        assert said.observed_at == READY
+
+
+def test_a_wave_that_ran_the_release_before_is_not_waited_for() -> None:
+    for kind in ("golden", "quality"):
+        said = ask({"kind": kind}, [store("a", brought=False)])
+        assert (said.verdict, said.reason) == (PASS, "every store ran the release before")
+
+
 def shadow(only: int, frames: int = 500, **changes: Any) -> ShadowResult:
     result = ShadowResult(DIGEST, READY, frames, 1000 - only, {"cola": only}, {}, 12.0)
     return replace(result, **changes)

@@ -251,3 +251,13 @@ def test_only_reports_of_the_deployments_own_pods_are_fresh(now: datetime) -> No
     assert outcome is not None
     assert (outcome.passed, outcome.at) == (True, now)
     assert store_outcome([other], MODEL, ROLLOUT) is None
+
+
+def test_a_refusal_is_as_new_as_its_last_report(now: datetime) -> None:
+    passed = take_in("berlin-01", "node-1", report(now), now)
+    later = now + timedelta(minutes=3)
+    refused = take_in("berlin-01", "node-2", report(later, recall=0.1, reason="cola is lost"), later)
+    outcome = store_outcome([passed, refused], MODEL, ROLLOUT)
+    assert outcome is not None
+    assert (outcome.at, outcome.reason) == (later, "node-2: cola is lost")
+    assert outcome.devices == {"node-1", "node-2"}

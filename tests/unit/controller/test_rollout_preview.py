@@ -70,6 +70,16 @@ def test_what_would_be_in_the_way_is_said(store: dict[str, Any], spec: dict[str,
     assert any(words in obstacle for obstacle in seen.waves[1].obstacles), seen.waves[1].obstacles
 
 
+def test_what_keeps_it_from_starting_is_said_of_the_first_wave() -> None:
+    now_of = {name: StoreNow(name, True, release="v1", state="ready") for name in "ab"}
+    spec = read_rollout({"name": "r", "release": "v2", "waves": WAVES, "gates": [{"kind": "shadow"}]})
+    seen = preview(
+        spec, Selected((("a",), ("b",))), now_of, now=T, model_bytes=1, missing=["there is no golden set"]
+    )
+    tries = "its stores try the model beside their own, for 200 frames together"
+    assert [wave.obstacles for wave in seen.waves] == [("there is no golden set", tries), (tries,)]
+
+
 def test_what_it_begins_after_is_said() -> None:
     seen = shown(after=["first"], others={"first": Status.RUNNING})
     assert seen.waves[0].obstacles == ("begins after rollout first, which is running",)
