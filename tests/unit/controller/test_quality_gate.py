@@ -95,7 +95,13 @@ class Shops:
             labels = {"hardware": name.split("-")[1]}
             history = self.history(name, change, update=True)
             stores[name] = StoreEvidence(
-                name, labels, True, NEW, READY, "", Cluster(NEW, "ready"), (beat,), quality=history
+                name,
+                labels,
+                deployment=NEW,
+                ready_at=READY,
+                cluster=Cluster(NEW, "ready"),
+                heartbeats=(beat,),
+                quality=history,
             )
         for name in self.controls:
             labels = {"hardware": name.split("-")[1]}
