@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from contract.events import HISTORICAL_AFTER_S, EventBase
 from contract.messages import Telemetry
-from controller.ports import DeviceKey
+from controller.domain.keys import DeviceKey
 from controller.reading import Decoded, Refused
 
 REMEMBERED = timedelta(minutes=10)

@@ -9,20 +9,19 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
-from uuid import UUID
 
 from contract.events import EventBase
-from contract.golden import GoldenReport
 from contract.messages import CameraStatusMessage, DeviceState, EventAck, Telemetry
 from controller.device_clocks import DeviceClocks
-from controller.domain import fleet, golden, quality, shadow, stock
+from controller.domain import fleet, stock
 from controller.domain.fleet import Camera, Device, Handover
-from controller.domain.journal import AuditEntry, DeadLetter, Replayed
-from controller.domain.page import PageRequest
+from controller.domain.journal import DeadLetter
+from controller.domain.keys import CameraKey, DeviceKey, ZoneKey
 from controller.domain.sequence import Gap, Stream, StreamKey, advance, give_up
 from controller.domain.stock import ZoneStock
 from controller.errors import PermanentError
-from controller.ports import CameraKey, DeviceKey, Received, Repositories, Transactions, ZoneKey
+from controller.ingest_models import save_judgements, save_quality
+from controller.ports import Received, Repositories, Transactions
 from controller.reading import CameraGone, Decoded, Refused, read, refuse
 from controller.stores import configured_zones
 
@@ -32,7 +31,6 @@ GIVE_UP_AFTER_S = 30.0
 SEQUENCE_REUSED = "sequence reused: another event has this number; its device was asked for a new stream"
 """A device whose disk lost its last events. They come again under the new stream, if it still has them."""
 
-BATCH_LETTERS = 500
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -82,53 +80,12 @@ def ingest_batch(
     Raises ``TransientError`` when the database is not available; nothing is stored then.
     """
     items = [read(message, now) for message in messages]
-    return _ingest(transactions, [clocks.mark(item) for item in items] if clocks else items, now)
+    return ingest_items(transactions, [clocks.mark(item) for item in items] if clocks else items, now)
 
 
-def replay_dead_letters(
-    transactions: Transactions, store: str | None, *, actor: str, now: datetime
-) -> Replayed:
-    """Take in the events in dead letters, of all stores or of one, that are no longer objected to: because
-    the centre's clock is right again, or because this release knows their type. They are marked historical.
-
-    Safe to repeat. Raises ``TransientError`` when the database is not available.
-    """
-    taken_in = refused = 0
-    cursor: str | None = None
-    while True:
-        with transactions.reading() as repositories:
-            page = repositories.dead_letters.page(store, PageRequest(BATCH_LETTERS, cursor))
-        letters = [letter for letter in reversed(page.items) if letter.sequence is not None]
-        done = _replay(transactions, letters, now)
-        taken_in += len(done)
-        refused += len(letters) - len(done)
-        cursor = page.next_cursor
-        with transactions.writing() as repositories:
-            repositories.dead_letters.forget(done)
-            if cursor is None:
-                detail = {"taken_in": taken_in, "refused": refused}
-                repositories.audit.add(AuditEntry(now, actor, "dead_letters.replay", store or "*", detail))
-                return Replayed(taken_in, refused)
-
-
-def _replay(transactions: Transactions, letters: Sequence[DeadLetter], now: datetime) -> list[int]:
-    """Ids of those letters whose event is stored now."""
-    items: dict[int, Decoded] = {}
-    ids: dict[int, UUID] = {}
-    for letter in letters:
-        item = read(Received(letter.topic, letter.payload, now, retained=True), now)
-        if isinstance(item, Decoded) and isinstance(item.body, EventBase):
-            ids[letter.id] = item.body.id
-            if letter.reason != SEQUENCE_REUSED:
-                body = item.body.model_copy(update={"historical": True})
-                items[letter.id] = replace(item, body=body)
-    _ingest(transactions, list(items.values()), now)
-    with transactions.reading() as repositories:
-        stored = repositories.events.get(ids.values())
-    return [letter for letter, event in ids.items() if event in stored]
-
-
-def _ingest(transactions: Transactions, items: Sequence[Decoded | Refused], now: datetime) -> BatchResult:
+def ingest_items(
+    transactions: Transactions, items: Sequence[Decoded | Refused], now: datetime
+) -> BatchResult:
     """A value that the database refuses, against all checks, is found by halving the batch."""
     try:
         with transactions.writing() as repositories:
@@ -136,11 +93,13 @@ def _ingest(transactions: Transactions, items: Sequence[Decoded | Refused], now:
     except PermanentError as error:
         if len(items) > 1:
             half = len(items) // 2
-            return _ingest(transactions, items[:half], now) + _ingest(transactions, items[half:], now)
+            return ingest_items(transactions, items[:half], now) + ingest_items(
+                transactions, items[half:], now
+            )
         item = items[0]
         if isinstance(item, Refused):
             raise
-        return _ingest(transactions, [refuse(item.received, now, f"not storable: {error}")], now)
+        return ingest_items(transactions, [refuse(item.received, now, f"not storable: {error}")], now)
 
 
 class _Batch:
@@ -182,8 +141,8 @@ class _Batch:
         added = self._db.events.add(events, self._now)
         fresh = [event for event in events if event.id in added.new]
         self._save_stock(fresh)
-        self._save_quality(accepted, fresh)
-        self._save_judgements(accepted)
+        save_quality(self._db.quality, accepted, fresh, self._now)
+        save_judgements(self._db, accepted, self._now)
         self._db.streams.save(
             {
                 key: (streams_before.get(key, Stream()), stream)
@@ -308,39 +267,6 @@ class _Batch:
         history = [change for change in map(stock.history_of, events) if change is not None]
         self._db.stock.save(_changed(before, after), history)
         self._db.events.retract(dict(filter(None, map(stock.retraction_of, events))), self._now)
-
-    def _save_quality(self, accepted: Iterable[Decoded], fresh: Iterable[EventBase]) -> None:
-        said = [(item.store, item.device, item.body) for item in accepted if isinstance(item.body, Telemetry)]
-        before = self._db.quality.marks({(store, device) for store, device, _ in said})
-        marks = dict(before)
-        parts = quality.of_events(fresh)
-        memory_parts: list[quality.MemoryBucket] = []
-        for store, device, telemetry in said:
-            taken = quality.take_in(marks.get((store, device)), store, device, telemetry, self._now)
-            if taken is not None:
-                marks[store, device] = taken.mark
-                parts += taken.quality
-                memory_parts.append(taken.memory)
-        buckets = self._db.quality.buckets({part.key for part in parts})
-        for part in parts:
-            known = buckets.get(part.key)
-            buckets[part.key] = part if known is None else quality.add(known, part)
-        memory = self._db.quality.memory({part.key for part in memory_parts})
-        for sample in memory_parts:
-            sum_ = memory.get(sample.key)
-            memory[sample.key] = sample if sum_ is None else quality.add_memory(sum_, sample)
-        self._db.quality.save(_changed(before, marks), buckets.values(), memory.values())
-
-    def _save_judgements(self, items: Iterable[Decoded]) -> None:
-        """What nodes say of models: on golden sets, and in the shadow of their own."""
-        outcomes, figures = [], []
-        for item in items:
-            if isinstance(item.body, GoldenReport):
-                outcomes.append(golden.take_in(item.store, item.device, item.body, self._now))
-            elif isinstance(item.body, Telemetry) and item.body.shadow is not None:
-                figures.append(shadow.take_in(item.store, item.device, item.body.shadow, self._now))
-        self._db.golden.save(outcomes)
-        self._db.shadows.save(figures)
 
     def _removed(self, new: Collection[ZoneKey]) -> list[ZoneKey]:
         """Those of ``new`` that are not in their store's configuration: an agent that does not have the

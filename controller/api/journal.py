@@ -12,8 +12,8 @@ from controller.api.guard import Guard
 from controller.api.listing import Listing, Paging
 from controller.api.views import AuditView, DeadLetterView, GapView, HandoverView, ReplayedView
 from controller.domain.journal import DeadLetter, GapRecord
-from controller.ingest_batch import replay_dead_letters
 from controller.ports import Transactions
+from controller.replay import replay_dead_letters
 
 
 class Replay(BaseModel):

@@ -8,8 +8,9 @@ from uuid import UUID
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from contract.events import EventBase
+from controller.adapters.database.rollout_tables import quarantines
 from controller.adapters.database.rows import Order, chunks, insert_for, page
-from controller.adapters.database.tables import deployments, events, quarantines, retractions
+from controller.adapters.database.tables import deployments, events, retractions
 from controller.domain.event_log import EventFilter, StoredEvent
 from controller.domain.page import Page, PageRequest
 from controller.ports import AddedEvents

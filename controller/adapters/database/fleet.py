@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Select, delete, select
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, key_in, page, upsert
 from controller.adapters.database.tables import camera_handovers, cameras, devices
 from controller.domain.fleet import Camera, Device, Handover
+from controller.domain.keys import CameraKey, DeviceKey
 from controller.domain.page import Page, PageRequest
-from controller.ports import CameraKey, DeviceKey
 
 
 class Fleet:

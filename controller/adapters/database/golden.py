@@ -7,14 +7,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Table, delete, func, insert, select
 
-from controller.adapters.database.rows import Order, as_dict, chunks, key_in, page, upsert
-from controller.adapters.database.tables import (
+from controller.adapters.database.rollout_tables import (
     golden_demands,
     golden_results,
     golden_sets,
     shadow_orders,
     shadow_results,
 )
+from controller.adapters.database.rows import Order, as_dict, chunks, key_in, page, upsert
 from controller.domain.golden import GoldenDemand, GoldenOutcome, GoldenSet
 from controller.domain.page import Page, PageRequest
 from controller.domain.shadow import ShadowFigures, ShadowRun

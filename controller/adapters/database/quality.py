@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, or_, select
 
+from controller.adapters.database.rollout_tables import memory_buckets, quality_buckets, quality_marks
 from controller.adapters.database.rows import as_dict, chunks, key_in, upsert
-from controller.adapters.database.tables import memory_buckets, quality_buckets, quality_marks
+from controller.domain.keys import DeviceKey
 from controller.domain.quality import (
     BucketKey,
     CameraCount,
@@ -16,7 +17,7 @@ from controller.domain.quality import (
     MemoryKey,
     QualityBucket,
 )
-from controller.ports import DeviceKey, Span
+from controller.rollout_ports import Span
 
 
 class Quality:

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, func, select
 
+from controller.adapters.database.rollout_tables import quarantines
 from controller.adapters.database.rows import as_dict, chunks, upsert
-from controller.adapters.database.tables import events, quarantines
+from controller.adapters.database.tables import events
 from controller.domain.rollout.records import Quarantine
 
 

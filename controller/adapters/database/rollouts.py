@@ -6,14 +6,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, case, delete, func, insert, select, tuple_, update
 
-from controller.adapters.database.rows import Order, as_dict, chunks, page, upsert
-from controller.adapters.database.tables import (
-    deployments,
+from controller.adapters.database.rollout_tables import (
     rollout_stores,
     rollout_verdicts,
     rollouts,
     store_deferrals,
 )
+from controller.adapters.database.rows import Order, as_dict, chunks, page, upsert
+from controller.adapters.database.tables import deployments
 from controller.domain.page import Page, PageRequest
 from controller.domain.rollout.records import Deferral, Judged, RolloutSummary
 from controller.domain.rollout.spec import RolloutSpec

@@ -8,11 +8,12 @@ from uuid import UUID
 from sqlalchemy import Connection, delete, select
 
 from contract.names import StockLevel
+from controller.adapters.database.rollout_tables import quarantines
 from controller.adapters.database.rows import Order, as_dict, chunks, insert_for, key_in, page, upsert
-from controller.adapters.database.tables import events, quarantines, stock_history, zones
+from controller.adapters.database.tables import events, stock_history, zones
+from controller.domain.keys import ZoneKey
 from controller.domain.page import Page, PageRequest
 from controller.domain.stock import QUARANTINED, StockChange, ZoneStock
-from controller.ports import ZoneKey
 
 
 class Stock:

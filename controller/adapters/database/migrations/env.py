@@ -2,6 +2,7 @@
 
 from alembic import context
 
+from controller.adapters.database import rollout_tables  # noqa: F401 - its tables belong to metadata
 from controller.adapters.database.tables import metadata
 
 context.configure(
