@@ -44,7 +44,8 @@ class FileLeases:
                 if kind == "camera":  # A lost epoch would be given out again.
                     os.fsync(file.fileno())
                 path.hardlink_to(file.name)
-            # A version may have been cleared away because there are newer ones; then ours never counted.
+            # A version may have been cleared away because there are newer ones; then ours never counted. If
+            # one was built upon ours just now it did, but calling that lost as well harms nobody.
             if self._newest(kind).get(record.name) != version:
                 return None
             if kind == "camera":
