@@ -330,4 +330,4 @@ class CameraLeases(Protocol):
 
     def write(self, kind: Kind, record: Record) -> Record | None:
         """Replace the record of ``record.version`` (empty: create it), durably for cameras; returns it with
-        its new version. None: somebody else changed it meanwhile, and nothing was written."""
+        its new version. None: somebody else changed it meanwhile; nothing of ours counts any more."""
