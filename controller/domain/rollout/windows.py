@@ -130,4 +130,5 @@ def _jumps(day: date, zone: ZoneInfo) -> Iterator[datetime]:
             low = middle
         else:
             high = middle
-    yield high
+    if high.astimezone(zone).date() == day:  # else it is the next day's
+        yield high

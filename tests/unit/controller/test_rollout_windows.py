@@ -95,6 +95,13 @@ def test_a_window_that_never_opens_says_so() -> None:
     assert state.until is None
 
 
+def test_an_hour_that_comes_twice_the_next_morning_does_not_hide_the_midnight_before() -> None:
+    early = Window(days=("sun",), start=time(0, 0), end=time(1, 15))
+    state = opens(spec(early), "America/New_York", utc(2026, 10, 26))
+    assert isinstance(state, Closed)
+    assert state.until == utc(2026, 11, 1, 4)
+
+
 quarters = st.integers(0, 95).map(lambda n: time(n // 4, n % 4 * 15))
 windows = st.builds(
     Window, days=st.sets(st.sampled_from(DAYS), min_size=1).map(tuple), start=quarters, end=quarters
