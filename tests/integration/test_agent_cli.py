@@ -156,7 +156,7 @@ def test_probe_without_health_file_fails(tmp_path: Path) -> None:
 def test_missing_settings_are_named(tmp_path: Path) -> None:
     done = storefleet("agent", "run", env={"PATH": ""})
     assert done.returncode == 1
-    assert "data_dir" in done.stderr
+    assert "STOREFLEET_DATA_DIR: Field required" in done.stderr
     assert "Traceback" not in done.stderr
 
 
