@@ -122,8 +122,15 @@ def workload_of(
         peers=peers,
         camera_leases=_camera_leases(store),
         accelerator=accelerator_of(store.cluster),
+        nodes_at_once=_nodes_at_once(repositories, deployment),
     )
     return build_workload(release, site, str(deployment.rollout_id), settings)
+
+
+def _nodes_at_once(repositories: Repositories, deployment: Deployment) -> int:
+    """As the rollout that made the deployment allows; one where it was made by hand."""
+    rollout = repositories.rollouts.get(deployment.rollout) if deployment.rollout else None
+    return rollout.spec.limits.max_unavailable if rollout is not None else 1
 
 
 def _camera_leases(store: Store) -> Literal["", "kubernetes", "local"]:

@@ -104,6 +104,8 @@ class WorkloadSettings:
     machine, where they would have one port together."""
     camera_leases: Literal["", "kubernetes", "local"] = ""
     """How the store's nodes share its cameras; empty: each watches all of them, as is right for one node."""
+    nodes_at_once: int = 1
+    """Nodes of the store that change at one time; without a surge they are without an agent meanwhile."""
     grace_s: int = 30
     """Time to drain the outbox and hand the cameras over."""
 
@@ -177,7 +179,7 @@ def build_daemonset(
             "selector": {"matchLabels": {"app.kubernetes.io/name": NAME, STORE_LABEL: site.store}},
             "updateStrategy": {
                 "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+                "rollingUpdate": {"maxSurge": settings.nodes_at_once, "maxUnavailable": 0},
             },
             "revisionHistoryLimit": 5,
             "template": {
@@ -192,7 +194,8 @@ def for_server(daemon_set: Manifest, version: tuple[int, int]) -> tuple[Manifest
     """``daemon_set`` as a server of ``version`` (major, minor) understands it, and what is degraded."""
     if version >= SURGE_SINCE:
         return daemon_set, ()
-    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}}
+    at_once = daemon_set["spec"]["updateStrategy"]["rollingUpdate"]["maxSurge"]
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": at_once}}
     spec = {**daemon_set["spec"], "updateStrategy": strategy}
     server = f"Kubernetes {version[0]}.{version[1]}" if version[0] else "a server of unknown version"
     words = (

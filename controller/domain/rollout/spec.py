@@ -158,7 +158,8 @@ class Limits(ConfigPart):
     concurrency: Amount = Amount(percent=20)
     """Stores of the whole rollout that may be in the middle of the change at one time; at least one."""
     max_unavailable: Annotated[int, Field(ge=1, le=100)] = 1
-    """Nodes of one store that may be without an agent at one time."""
+    """Nodes of one store that change at one time. Where the server cannot start the new agent beside the old
+    one (Kubernetes before 1.22) so many are without an agent meanwhile."""
     failures: Amount = Amount(percent=5)
     """Stores that may fail, of those of the wave; one more stops the rollout."""
     offline: Amount = Amount(percent=20)

@@ -22,12 +22,16 @@ def actions(world: Any, name: str = "spring") -> list[str]:
 
 
 def test_thirty_stores_get_the_release_in_three_waves(fleet: Any) -> None:
-    fleet.begin(waves=WAVES, limits=LIMITS)
+    fleet.begin(waves=WAVES, limits={**LIMITS, "max_unavailable": 2})
     with fleet.working():
         done = fleet.until_status("succeeded")
         fleet.until(lambda: set(fleet.running().values()) == {"agent:v2"})
         fleet.until(lambda: not _unsettled(fleet))
     assert done.reason == "30 stores ready"
+    strategies = [
+        shop.inner.stores[name].daemon_set["spec"]["updateStrategy"] for name, shop in fleet.shops.items()
+    ]
+    assert {strategy["rollingUpdate"]["maxSurge"] for strategy in strategies} == {2}
     assert [len(wave.stores) for wave in done.waves] == [3, 9, 18]
     records = fleet.records()
     assert {record.back_to for record in records.values()} == {"v1"}

@@ -191,6 +191,12 @@ def test_surge_only_where_the_server_has_it(
     assert bool(words) is degraded
 
 
+@pytest.mark.parametrize(("version", "key"), [((1, 31), "maxSurge"), ((1, 20), "maxUnavailable")])
+def test_as_many_nodes_change_at_once_as_a_rollout_allows(version: tuple[int, int], key: str) -> None:
+    made, _ = for_server(build(replace(SETTINGS, nodes_at_once=3)).daemon_set, version)
+    assert made["spec"]["updateStrategy"]["rollingUpdate"][key] == 3
+
+
 def test_what_was_applied_is_found_again_in_the_live_object() -> None:
     wanted = build().daemon_set
     live = with_last_applied(wanted)
