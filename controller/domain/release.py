@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contract.signing import Signed
-from contract.store_config import StoreConfig
 from contract.workload import Env, ModelManifest
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
@@ -73,20 +72,15 @@ def is_pinned(image: str) -> bool:
     return "@sha256:" in image
 
 
-def missing_skus(config: StoreConfig, class_names: Sequence[str]) -> tuple[str, ...]:
-    """SKUs of the planogram that the model cannot see, in planogram order."""
-    known = set(class_names)
-    return tuple(product.sku for product in config.planogram if product.sku not in known)
-
-
-def fit_refusal(config: StoreConfig, release: Release) -> str | None:
-    """Why ``release`` cannot run in this store, or None."""
-    missing = missing_skus(config, release.manifest.names)
+def fit_refusal(store: str, skus: Sequence[str], release: Release) -> str | None:
+    """Why ``release`` cannot run in a store whose planogram has these SKUs, or None."""
+    known = set(release.manifest.names)
+    missing = [sku for sku in skus if sku not in known]
     if not missing:
         return None
     shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     model = f"{release.manifest.name}:{release.manifest.version}"
     return (
-        f"store {config.store}: model {model} of release {release.name} has no class for {shown}; "
+        f"store {store}: model {model} of release {release.name} has no class for {shown}; "
         "train a model with these SKUs or take them out of the store's planogram"
     )

@@ -275,7 +275,7 @@ def test_model_without_a_class_for_a_product_does_not_fit_the_store() -> None:
         "  - {sku: cola-can, gtin: '04012345678901', name: Cola}\n"
         "  - {sku: tea-box, gtin: '04012345678918', name: Tea}\ncameras: []\n"
     )
-    refusal = fit_refusal(config, release())
+    refusal = fit_refusal(config.store, [product.sku for product in config.planogram], release())
     assert refusal is not None
     assert "tea-box" in refusal
     assert "cola-can" not in refusal
