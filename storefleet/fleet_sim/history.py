@@ -215,7 +215,9 @@ class _Life:
 
     def _nobody_is_forgotten(self, rollout: Rollout, made: Plan) -> None:
         """In a quiet fleet nobody is in the middle of a change for long."""
+        recently = self.world.now - 2 * rollout.spec.limits.store_deadline
         for store, view in made.stores.items():
-            moving = view.phase in (Phase.UPDATING, Phase.OFFLINE)
+            exposed = self.centre.records[rollout.name][store].exposed_at
+            moving = view.phase in (Phase.UPDATING, Phase.OFFLINE) and (exposed is None or exposed < recently)
             if moving and rollout.status in ENDED | {Status.RUNNING, Status.ROLLING_BACK}:
                 self.rules.broken.append(f"{rollout.name}: {store} is {view.phase} for ever: {view.reason}")
