@@ -63,7 +63,7 @@ def main() -> int:
 def step_aside(memory_bytes: int) -> None:
     """Lowest priority, bounded memory, no core dumps. What the system refuses of the priority is left."""
     with contextlib.suppress(OSError):
-        os.nice(19)
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -69,8 +69,7 @@ def url(small: Any, now_utc: Callable[[], Any]) -> Iterator[str]:
 def typed(url: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     monkeypatch.setenv("STOREFLEET_CONTROLLER_URL", url)
     monkeypatch.setenv("STOREFLEET_API_TOKEN", TOKEN)
-    monkeypatch.setattr(cli_queries.console, "width", 200)
-    monkeypatch.setattr(cli_queries.errors, "width", 200)
+    monkeypatch.setenv("COLUMNS", "200")
     root = typer.Typer()
     cli_rollouts.register(root)
     cli_quarantine.register(root)
