@@ -89,5 +89,5 @@ class Buildah:
             if set(image.get("names") or ()) & set(keep)
         }
         for image in self.images():
-            if image not in kept:
+            if image not in kept and image in self.images():  # removing one takes its nameless parents along
                 self.run("rmi", "--force", image)
