@@ -127,9 +127,15 @@ def test_a_server_accepts_every_manifest(stage: KubernetesStage, folder: str, ki
 
 
 def test_the_directory_of_each_node_is_bound_to_the_agents_claim(stage: KubernetesStage) -> None:
-    for store in stage.stores.values():
-        claim = store.api.get(f"{INSIDE}/persistentvolumeclaims/storefleet-data")
-        assert (claim["status"]["phase"], claim["spec"]["volumeName"]) == ("Bound", "storefleet-data")
+    def bound() -> bool:  # by a controller of the cluster, some time after both are made
+        claims = [
+            store.api.get(f"{INSIDE}/persistentvolumeclaims/storefleet-data")
+            for store in stage.stores.values()
+        ]
+        assert {claim["spec"]["volumeName"] for claim in claims} == {"storefleet-data"}
+        return all(claim["status"]["phase"] == "Bound" for claim in claims)
+
+    stage.wait("every claim bound", bound, 60)
 
 
 @pytest.mark.parametrize("accelerator", [None, *ACCELERATORS])
