@@ -8,11 +8,12 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from contract.errors import ConfigError
 from contract.store_config import load_store_config
-from controller.domain.fleet import Camera, Device
+from controller.domain.fleet import Camera, Device, StoreConfigVersion
 from controller.domain.golden import GoldenOutcome, store_outcome
 from controller.domain.quality import NOT_DEPLOYED, Mark, MemoryBucket, QualityBucket
 from controller.domain.records import Deployment
@@ -21,9 +22,7 @@ from controller.domain.rollout.evidence import (
     CameraNow,
     Cluster,
     Evidence,
-    GoldenResult,
     Heartbeat,
-    ShadowResult,
     StoreEvidence,
 )
 from controller.domain.rollout.gates import hours_of
@@ -31,6 +30,8 @@ from controller.domain.rollout.hours import DAYS, LOOK_BACK, MAX_CONTROLS
 from controller.domain.rollout.state import Rollout, StoreNow, StoreRecord
 from controller.domain.shadow import ShadowFigures, store_shadow
 from controller.ports import Repositories
+
+OfStore = TypeVar("OfStore", Device, Camera, QualityBucket, MemoryBucket, GoldenOutcome, ShadowFigures)
 
 MAX_CONFIGS = 5_000
 """Frame rates of that many configurations are remembered."""
@@ -77,18 +78,20 @@ class EvidenceReader:
         records: Mapping[str, StoreRecord],
         stores: Mapping[str, StoreNow],
     ) -> dict[str, StoreEvidence]:
-        devices, cameras = repositories.fleet.of_stores(names)
-        marks = repositories.quality.marks((device.store, device.device) for device in devices)
+        all_devices, all_cameras = repositories.fleet.of_stores(names)
+        marks = repositories.quality.marks((device.store, device.device) for device in all_devices)
+        devices, cameras = _by_store(all_devices), _by_store(all_cameras)
         ready = [r.ready_at for name in names if (r := records.get(name)) and r.ready_at is not None]
-        memory = repositories.quality.memory_of_stores(names, min(ready)) if ready else []
+        memory = _by_store(repositories.quality.memory_of_stores(names, min(ready)) if ready else ())
         current = {deployment.store: deployment for deployment in repositories.deployments.current(names)}
+        configs = repositories.configs.currents(names)
         found = {}
         for name in names:
             record = records.get(name) or StoreRecord(name, 0)
-            own = [device for device in devices if device.store == name]
-            hearts = [_heartbeat(device, marks.get((name, device.device)), memory) for device in own]
+            own, sizes = devices.get(name, ()), memory.get(name, ())
+            hearts = [_heartbeat(device, marks.get((name, device.device)), sizes) for device in own]
             heard = {device.device: device for device in own}
-            fps = self._wanted_fps(repositories, name)
+            fps = self._wanted_fps(configs.get(name))
             staged, staged_at = _cached(own)
             ran = record.ready_at is not None and stores[name].release == release
             before = stores[name].deployment if record.deployment is None and ran else None
@@ -104,16 +107,15 @@ class EvidenceReader:
                 [heart for heart in hearts if heart is not None],
                 [
                     _camera(camera, heard[camera.device], fps)
-                    for camera in cameras
-                    if camera.store == name and camera.device in heard
+                    for camera in cameras.get(name, ())
+                    if camera.device in heard
                 ],
                 staged,
                 staged_at,
             )
         return found
 
-    def _wanted_fps(self, repositories: Repositories, store: str) -> Mapping[str, float]:
-        version = repositories.configs.current(store)
+    def _wanted_fps(self, version: StoreConfigVersion | None) -> Mapping[str, float]:
         if version is None:
             return {}
         if version.digest not in self._fps:
@@ -191,56 +193,31 @@ def _with_golden(
     repositories: Repositories, found: Mapping[str, StoreEvidence], model_digest: str
 ) -> dict[str, StoreEvidence]:
     """What the pods of exactly these deployments found: of those the rollout demanded it."""
-    by_store: dict[str, list[GoldenOutcome]] = {}
-    for one in repositories.golden.results(found, model_digest):
-        by_store.setdefault(one.store, []).append(one)
+    told = _by_store(repositories.golden.results(found, model_digest))
     return {
-        name: replace(store, golden=_golden(store, by_store, model_digest)) for name, store in found.items()
+        name: store
+        if store.deployment is None
+        else replace(store, golden=store_outcome(told.get(name, ()), model_digest, store.deployment))
+        for name, store in found.items()
     }
-
-
-def _golden(
-    store: StoreEvidence, by_store: Mapping[str, Sequence[GoldenOutcome]], model_digest: str
-) -> GoldenResult | None:
-    if store.deployment is None:
-        return None
-    said = store_outcome(by_store.get(store.store, ()), model_digest, store.deployment)
-    if said is None:
-        return None
-    refusal = said.reason or "a node refuses the model"
-    return GoldenResult(
-        model_digest, said.at, said.recall, said.count_error, said.devices, "" if said.passed else refusal
-    )
 
 
 def _with_shadow(
     repositories: Repositories, found: Mapping[str, StoreEvidence], model_digest: str, since: datetime
 ) -> dict[str, StoreEvidence]:
     """What was counted for this model, and told since the rollout began."""
-    by_store: dict[str, list[ShadowFigures]] = {}
-    for one in repositories.shadows.results(found, model_digest):
-        if one.received_at >= since:
-            by_store.setdefault(one.store, []).append(one)
+    results = repositories.shadows.results(found, model_digest)
+    told = _by_store(one for one in results if one.received_at >= since)
     return {
-        name: replace(store, shadow=_shadow(by_store.get(name, ()), model_digest))
+        name: replace(store, shadow=store_shadow(told.get(name, ()), model_digest))
         for name, store in found.items()
     }
 
 
-def _shadow(figures: Sequence[ShadowFigures], model_digest: str) -> ShadowResult | None:
-    said = store_shadow(figures, model_digest)
-    if said is None:
-        return None
-    return ShadowResult(
-        model_digest, said.at, said.frames, said.agreed, said.only_current, said.only_candidate,
-        said.cpu_percent,
-    )  # fmt: skip
-
-
-def _by_store(buckets: Iterable[QualityBucket]) -> dict[str, list[QualityBucket]]:
-    found: dict[str, list[QualityBucket]] = {}
-    for bucket in buckets:
-        found.setdefault(bucket.store, []).append(bucket)
+def _by_store(told: Iterable[OfStore]) -> dict[str, list[OfStore]]:
+    found: dict[str, list[OfStore]] = {}
+    for one in told:
+        found.setdefault(one.store, []).append(one)
     return found
 
 
@@ -269,9 +246,7 @@ def _heartbeat(device: Device, mark: Mark | None, memory: Sequence[MemoryBucket]
     series = [
         (bucket.start, bucket.mb / bucket.samples)
         for bucket in memory
-        if (bucket.store, bucket.device) == (device.store, device.device)
-        and bucket.deployment == deployment
-        and bucket.samples
+        if bucket.device == device.device and bucket.deployment == deployment and bucket.samples
     ]
     restarts = mark.restarts if mark is not None and mark.deployment == deployment else 0
     percent = (device.telemetry or {}).get("memory_percent")

@@ -69,19 +69,24 @@ class GoldenOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreOutcome:
-    """What all nodes of a store that reported on one model come to: of each figure, the worst."""
+class GoldenResult:
+    """One store's replay of a golden set on its own hardware: of its nodes' figures, the worst."""
 
     model_digest: str
     at: datetime
-    """When the oldest report that it is made of was received; if a node did not pass, its newest."""
+    """When the oldest report that it is made of was received; if a node refuses the model, its newest."""
     recall: Mapping[str, float]
+    """By class."""
     count_error: Mapping[str, float]
-    passed: bool
-    devices: frozenset[str] = frozenset()
-    """That reported."""
-    reason: str = ""
-    """Why a node did not pass, in its own words."""
+    """By class: mean absolute error in facings of a frame."""
+    devices: frozenset[str] | None = None
+    """Nodes whose reports this is made of; None: all."""
+    refusal: str = ""
+    """Why nodes refuse the model, in their own words; empty: none does."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.refusal
 
 
 def take_in(store: str, device: str, report: GoldenReport, now: datetime) -> GoldenOutcome:
@@ -101,7 +106,7 @@ def take_in(store: str, device: str, report: GoldenReport, now: datetime) -> Gol
 
 def store_outcome(
     outcomes: Iterable[GoldenOutcome], model_digest: str, deployment: UUID | None = None
-) -> StoreOutcome | None:
+) -> GoldenResult | None:
     """Of one store's ``outcomes``, those about this model; of a node's several golden sets the newest. None:
     no node has said anything.
 
@@ -123,14 +128,12 @@ def store_outcome(
             recall[name] = min(recall.get(name, 1.0), figures.recall)
             count_error[name] = max(count_error.get(name, 0.0), figures.count_error)
     refused = [outcome for outcome in newest.values() if not outcome.passed]
-    return StoreOutcome(
+    received = [outcome.received_at for outcome in refused or newest.values()]
+    return GoldenResult(
         model_digest,
-        max(outcome.received_at for outcome in refused)
-        if refused
-        else min(outcome.received_at for outcome in newest.values()),
+        max(received) if refused else min(received),
         recall,
         count_error,
-        not refused,
         frozenset(newest),
         "; ".join(f"{outcome.device}: {outcome.said.reason}" for outcome in refused),
     )

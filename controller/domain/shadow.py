@@ -43,21 +43,20 @@ class ShadowFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class StoreShadow:
-    """All that a store's nodes counted for one model."""
+class ShadowResult:
+    """The candidate beside the current model, on a sample of live frames: all that a store counted."""
 
     model_digest: str
     at: datetime
     """When the newest figures were received."""
     frames: int
     agreed: int
+    """Detections that both make."""
     only_current: Mapping[str, int]
     """By class; a heartbeat tells of those that differ most."""
     only_candidate: Mapping[str, int]
     cpu_percent: float
-    """Of one core: the highest of any node."""
-    problems: tuple[str, ...] = ()
-    """What keeps nodes from running it, by node."""
+    """Of one core, that it cost: the highest of any node."""
 
 
 def take_in(store: str, device: str, said: ShadowTelemetry, now: datetime) -> ShadowFigures:
@@ -67,7 +66,7 @@ def take_in(store: str, device: str, said: ShadowTelemetry, now: datetime) -> Sh
     )
 
 
-def store_shadow(figures: Iterable[ShadowFigures], model_digest: str) -> StoreShadow | None:
+def store_shadow(figures: Iterable[ShadowFigures], model_digest: str) -> ShadowResult | None:
     """Sums over the nodes and lives of one store. None: no node has said anything of this model."""
     chosen = [one for one in figures if one.model_digest == model_digest]
     if not chosen:
@@ -75,7 +74,6 @@ def store_shadow(figures: Iterable[ShadowFigures], model_digest: str) -> StoreSh
     frames = agreed = 0
     only_current: Counter[str] = Counter()
     only_candidate: Counter[str] = Counter()
-    last: dict[str, ShadowFigures] = {}
     cpu_percent = 0.0
     for one in chosen:
         said = one.said
@@ -91,17 +89,7 @@ def store_shadow(figures: Iterable[ShadowFigures], model_digest: str) -> StoreSh
             if total > sum(by_class.values()):
                 counts["other"] += total - sum(by_class.values())
         cpu_percent = max(cpu_percent, said.cpu_percent)
-        if one.device not in last or last[one.device].received_at <= one.received_at:
-            last[one.device] = one
-    problems = [f"{device}: {one.said.problem}" for device, one in sorted(last.items()) if one.said.problem]
     newest = max(one.received_at for one in chosen)
-    return StoreShadow(
-        model_digest,
-        newest,
-        frames,
-        agreed,
-        dict(only_current),
-        dict(only_candidate),
-        cpu_percent,
-        tuple(problems),
+    return ShadowResult(
+        model_digest, newest, frames, agreed, dict(only_current), dict(only_candidate), cpu_percent
     )

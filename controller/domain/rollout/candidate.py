@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from controller.domain.rollout.evidence import Evidence, GoldenResult, ShadowResult, StoreEvidence
+from controller.domain.golden import GoldenResult
+from controller.domain.rollout.evidence import Evidence, StoreEvidence
 from controller.domain.rollout.fresh import Fresh, listed, share, strata, top
 from controller.domain.rollout.operation import Said
 from controller.domain.rollout.spec import GoldenGate, RolloutSpec, ShadowGate, StagedGate
 from controller.domain.rollout.state import Verdict
+from controller.domain.shadow import ShadowResult
 
 Seen = tuple[Verdict, str, dict[str, object], datetime | None]
 """With when the newest evidence was observed that it rests on."""

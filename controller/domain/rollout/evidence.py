@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from controller.domain.golden import GoldenResult
 from controller.domain.quality import QualityBucket
 from controller.domain.rollout.state import Verdict
+from controller.domain.shadow import ShadowResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,38 +59,6 @@ class Cluster:
     """``controller.domain.deployment.State``."""
     message: str = ""
     problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenResult:
-    """One replay of the signed golden set on a store's own hardware."""
-
-    model_digest: str
-    at: datetime
-    recall: Mapping[str, float]
-    """By class."""
-    count_error: Mapping[str, float]
-    """By class: mean absolute error in facings of a frame."""
-    devices: frozenset[str] | None = None
-    """Nodes whose reports this is made of; None: all."""
-    refusal: str = ""
-    """Why a node refuses the model; empty: none does."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowResult:
-    """The candidate beside the current model, on a sample of live frames."""
-
-    model_digest: str
-    at: datetime
-    frames: int
-    agreed: int
-    """Detections that both make."""
-    only_current: Mapping[str, int]
-    """By class."""
-    only_candidate: Mapping[str, int]
-    cpu_percent: float
-    """Of one core, that it cost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.domain.golden import GoldenResult
 from controller.domain.rollout.evidence import (
     CameraNow,
     Cluster,
     Evidence,
     External,
-    GoldenResult,
     Heartbeat,
-    ShadowResult,
     StoreEvidence,
 )
 from controller.domain.rollout.gates import judge
 from controller.domain.rollout.spec import RolloutSpec
 from controller.domain.rollout.state import GateVerdict, Rollout, Status, Verdict, WaveState
+from controller.domain.shadow import ShadowResult
 
 READY = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 NOW = READY + timedelta(hours=2)

@@ -259,5 +259,5 @@ def test_a_refusal_is_as_new_as_its_last_report(now: datetime) -> None:
     refused = take_in("berlin-01", "node-2", report(later, recall=0.1, reason="cola is lost"), later)
     outcome = store_outcome([passed, refused], MODEL, ROLLOUT)
     assert outcome is not None
-    assert (outcome.at, outcome.reason) == (later, "node-2: cola is lost")
+    assert (outcome.at, outcome.refusal) == (later, "node-2: cola is lost")
     assert outcome.devices == {"node-1", "node-2"}
