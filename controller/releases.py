@@ -129,8 +129,8 @@ def workload_of(
 
 def _nodes_at_once(repositories: Repositories, deployment: Deployment) -> int:
     """As the rollout that made the deployment allows; one where it was made by hand."""
-    rollout = repositories.rollouts.get(deployment.rollout) if deployment.rollout else None
-    return rollout.spec.limits.max_unavailable if rollout is not None else 1
+    spec = repositories.rollouts.spec(deployment.rollout) if deployment.rollout else None
+    return spec.limits.max_unavailable if spec is not None else 1
 
 
 def _camera_leases(store: Store) -> Literal["", "kubernetes", "local"]:

@@ -106,7 +106,7 @@ class RolloutExecutor:
         try:
             now = self._clock()
             with self._transactions.reading() as repositories:
-                change = repositories.rollouts.change()
+                change = repositories.rollouts.change(stores=bool(self._seen.tracks))
             due = self._due(change, now)
             began = time.monotonic()
             if due is None or began < self._seen.rest_until:

@@ -10,6 +10,7 @@ from controller.domain.keys import DeviceKey
 from controller.domain.page import Page, PageRequest
 from controller.domain.quality import BucketKey, Mark, MemoryBucket, MemoryKey, QualityBucket
 from controller.domain.rollout.records import Deferral, Judged, Quarantine, RolloutSummary
+from controller.domain.rollout.spec import RolloutSpec
 from controller.domain.rollout.state import Rollout, Status, StoreRecord
 from controller.domain.shadow import ShadowFigures, ShadowRun
 
@@ -102,6 +103,9 @@ class RolloutRepository(Protocol):
     def get(self, name: str, *, locked: bool = False) -> Rollout | None:
         """``locked``: nobody else changes it until the end of the writing transaction."""
 
+    def spec(self, name: str) -> RolloutSpec | None:
+        """What it was asked for alone: the names of all its stores are not read."""
+
     def save(self, rollout: Rollout, expected_revision: int, *, settled: bool = False) -> None:
         """Replace it; its revision becomes ``expected_revision + 1``. ``settled``: it has ended, and no store
         is in the middle of anything. Raises ``ConflictError`` when somebody else changed it meanwhile."""
@@ -121,8 +125,9 @@ class RolloutRepository(Protocol):
     def page(self, status: Status | None, request: PageRequest) -> Page[RolloutSummary]:
         """Newest first."""
 
-    def change(self) -> object:
-        """Equal to an earlier one only if no rollout, deferral or state of a deployment changed meanwhile."""
+    def change(self, *, stores: bool = True) -> object:
+        """Equal to an earlier one only if no rollout changed meanwhile and, with ``stores``, no deferral or
+        state of a deployment. Those take a look at every store, so ask only while a rollout is under way."""
 
 
 class RolloutStoreRepository(Protocol):

@@ -49,6 +49,10 @@ class Rollouts:
         found = self._several(query.with_for_update() if locked else query)
         return found[0] if found else None
 
+    def spec(self, name: str) -> RolloutSpec | None:
+        found = self._connection.scalar(select(rollouts.c.spec).where(rollouts.c.name == name))
+        return None if found is None else RolloutSpec.model_validate(found)
+
     def save(self, rollout: Rollout, expected_revision: int, *, settled: bool = False) -> None:
         values = _values(rollout) | {"revision": expected_revision + 1, "settled": settled}
         done = self._connection.execute(
@@ -99,8 +103,10 @@ class Rollouts:
         items = tuple(_summary(row, counts.get(row.name, {})) for row in found.items)
         return Page(items, found.next_cursor, found.end_cursor)
 
-    def change(self) -> object:
+    def change(self, *, stores: bool = True) -> object:
         latest = select(func.count(), func.sum(rollouts.c.revision)).select_from(rollouts)
+        if not stores:
+            return tuple(self._connection.execute(latest).one())
         deferred = select(func.count(), func.max(store_deferrals.c.at)).select_from(store_deferrals)
         states = (
             select(

@@ -160,6 +160,35 @@ def test_change_tells_of_everything_that_a_plan_depends_on(database: Database) -
     assert len({str(one) for one in seen}) == 4
 
 
+def test_without_stores_a_change_tells_of_rollouts_alone(database: Database) -> None:
+    seen = []
+
+    def look() -> None:
+        with database.reading() as repositories:
+            seen.append(repositories.rollouts.change(stores=False))
+
+    look()
+    with database.writing() as repositories:
+        repositories.deferrals.put(Deferral("a", T0, "ada", T0))
+    look()
+    assert seen[0] == seen[1]
+    with database.writing() as repositories:
+        repositories.rollouts.add(draft())
+    look()
+    with database.writing() as repositories:
+        repositories.rollouts.save(draft(), 0)
+    look()
+    assert len({str(one) for one in seen}) == 3
+
+
+def test_the_spec_can_be_had_alone(database: Database) -> None:
+    with database.writing() as repositories:
+        repositories.rollouts.add(draft())
+    with database.reading() as repositories:
+        assert repositories.rollouts.spec("spring") == draft().spec
+        assert repositories.rollouts.spec("autumn") is None
+
+
 def test_a_deferral_is_replaced_and_removed(database: Database) -> None:
     one, two = Deferral("a", T0, "ada", T0), Deferral("a", T0 + timedelta(days=1), "bob", T0, "stocktaking")
     with database.writing() as repositories:
